@@ -1,0 +1,90 @@
+"""What a corpus is: facts as data (`Corpus`), its clips on disk (`Clip`), and its clips as a table (`ClipTable`)."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Source:
+    """One file of a corpus's official distribution. `size` in bytes and the checksums are None where nobody states them."""
+
+    url: str
+    size: int | None = None
+    md5: str | None = None
+    sha1: str | None = None
+    filename: str | None = None  # None: the last part of the URL
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One clip of a raw archive: where it lies and what the corpus says about it.
+
+    `label` is one class name, or a tuple of them for a multi-label corpus. `group` is the unit that must not cross train
+    and test (speaker, source recording, artist). The two `arch_v1_*` are set where the paper departs from the official split or
+    label; a clip that the paper leaves out has the split None.
+    """
+
+    path: Path
+    clip_id: str
+    split: str
+    label: str | tuple[str, ...]
+    group: str | None = None
+    arch_v1_split: str | None = None
+    arch_v1_label: str | None = None
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """The facts of one corpus, and how its raw layout reads.
+
+    `read` takes the raw folder and yields every clip in an order that depends on names alone. `splits` maps each split
+    of the full corpus to its number of clips, in order. Durations are in seconds. `rehost` says whether the licence lets anyone
+    publish the audio again ("public") or not ("private", with the reason).
+    """
+
+    name: str
+    title: str
+    domain: Literal["events", "music", "speech"]
+    task: Literal["single_label", "multi_label"]
+    classes: tuple[str, ...]
+    splits: Mapping[str, int]
+    max_seconds: float
+    licence: str
+    citation: str
+    homepage: str
+    read: Callable[[Path], Iterable[Clip]]
+    sources: tuple[Source, ...] = ()
+    languages: tuple[str, ...] = ()
+    rehost: Literal["public", "private"] = "public"
+    rehost_reason: str = ""
+    known_bad: Mapping[str, str] = field(default_factory=dict)  # clip_id -> why it can never be used
+    table1: tuple[int, float, int] | None = None  # the paper's Table 1: clips, mean seconds, classes
+    human_accuracy: float | None = None  # in [0, 1], where published
+    version: str = "1.0.0"
+
+    @property
+    def is_cross_validated(self) -> bool:
+        return next(iter(self.splits)).startswith("fold_")
+
+    @property
+    def metric(self) -> str:
+        """The headline metric."""
+        return "accuracy" if self.task == "single_label" else "map_macro"
+
+
+@dataclass(frozen=True)
+class ClipTable:
+    """All clips of a corpus without their audio, one entry per clip, in the corpus's canonical order.
+
+    This is all that a protocol needs to decide who trains and who tests.
+    """
+
+    clip_id: Sequence[str]
+    split: Sequence[str]
+    group: Sequence[str | None]
+    arch_v1_split: Sequence[str | None] | None = None  # None: the paper uses the official splits
+
+    def __len__(self) -> int:
+        return len(self.clip_id)
