@@ -1,0 +1,40 @@
+"""The `arch-hf` command. Each area of the package has one module here with `add_parser(subparsers)`."""
+
+import argparse
+import importlib
+import os
+import sys
+
+from arch_hf.errors import UserError
+
+# One module per area; each adds its subcommands and sets `run`, a function of the parsed arguments that returns the exit status.
+# Modules import what is heavy inside `run`, so that `arch-hf --help` answers at once.
+AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "compare", "report", "publish")
+
+
+def build_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="arch-hf", description="Evaluate frozen audio encoders on the ARCH benchmark.")
+    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    for area in AREAS:
+        importlib.import_module(f"arch_hf.cli.{area}").add_parser(subparsers)
+    return parser
+
+
+def run_kindly(run, args) -> int:
+    """Run a command; a user's mistake becomes one line on stderr and status 1, never a traceback."""
+    try:
+        return run(args) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `arch-hf list corpora | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = build_parser().parse_args(argv)
+    return run_kindly(args.run, args)
