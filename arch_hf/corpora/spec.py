@@ -88,3 +88,14 @@ class ClipTable:
 
     def __len__(self) -> int:
         return len(self.clip_id)
+
+    def select(self, positions: Sequence[int]) -> "ClipTable":
+        """The same columns for some clips only, in the order given.
+
+        Example:
+            >>> ClipTable(["a", "b"], ["train", "test"], [None, None]).select([1]).clip_id
+            ['b']
+        """
+        paper = self.arch_v1_split
+        columns = [self.clip_id, self.split, self.group] + ([paper] if paper is not None else [])
+        return ClipTable(*([column[i] for i in positions] for column in columns))
