@@ -1,0 +1,15 @@
+"""arch-hf: how much does a frozen audio encoder know?
+
+Names are imported on first use, so that `import arch_hf` costs nothing.
+"""
+
+import importlib
+
+_HOMES = {"AudioEncoder": "arch_hf.encoders", "evaluate_model": "arch_hf.evaluation", "load_corpus": "arch_hf.corpora"}
+__all__ = ["AudioEncoder", "evaluate_model", "load_corpus"]
+
+
+def __getattr__(name: str):
+    if name in _HOMES:
+        return getattr(importlib.import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'arch_hf' has no attribute '{name}'")

@@ -12,8 +12,18 @@ from arch_hf.errors import UserError
 AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "compare", "report", "publish")
 
 
+class _Parser(argparse.ArgumentParser):
+    """A wrong flag is one line, like every other mistake."""
+
+    def __init__(self, **options):
+        super().__init__(**options, allow_abbrev=False)
+
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+
 def build_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="arch-hf", description="Evaluate frozen audio encoders on the ARCH benchmark.")
+    parser = _Parser(prog="arch-hf", description="Evaluate frozen audio encoders on the ARCH benchmark.")
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for area in AREAS:
         importlib.import_module(f"arch_hf.cli.{area}").add_parser(subparsers)

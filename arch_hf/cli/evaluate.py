@@ -1,0 +1,102 @@
+"""`arch-hf evaluate`: the main job."""
+
+import sys
+from pathlib import Path
+
+from arch_hf.errors import UserError
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "evaluate",
+        help="evaluate a frozen encoder: embed every clip, train linear probes, write results",
+        description="Evaluate a frozen audio encoder. With no arguments, a baseline on corpora that the package synthesises.",
+        epilog="Many GPUs: accelerate launch evaluate.py, or torchrun ... evaluate.py, with the same flags.",
+    )
+    add = parser.add_argument
+    add("--model_id", default="logmel", help="Hub id, local folder, or a built-in baseline: logmel (default), mfcc")
+    add("--revision", help="branch, tag or commit of the model")
+    add("--datasets", nargs="+", default=[], metavar="NAME_OR_ID", help="corpora, Hub dataset ids or folders (default: all twelve)")
+    add("--data_dir", help="look for DATA_DIR/CORPUS before the Hub's arch/CORPUS")
+    add("--protocol", default="arch-v1", help="arch-v1 (default; the paper's) or strict; see: arch-hf list protocols")
+    add("--layers", default="last", help="last (default), all, or indices of hidden states: 0,6,12")
+    add("--seeds", type=int, default=3, metavar="N", help="probes per fold, each with its own seed (default: 3)")
+    add("--output_dir", default="results", help="where the result files go (default: results)")
+    add("--cache_dir", help="where embeddings are kept (default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf)")
+    add("--limit", type=int, metavar="N", help="at most N clips per split: a quick look, not a score")
+    add("--overwrite", action="store_true", help="score again what has a complete result already")
+    add("--push_to_hub", action="store_true", help="put the results on the model's page")
+    add("--create_pr", action="store_true", help="with --push_to_hub: as a pull request, for a model that is not yours")
+    add("--trust_remote_code", action="store_true", help="run the model's own code from the Hub")
+    columns = parser.add_argument_group("a dataset that is not built in", "only where the columns cannot be told apart")
+    columns.add_argument("--config", help="configuration of the dataset")
+    columns.add_argument("--audio_column", help="column of the audio")
+    columns.add_argument("--label_column", help="column of the label or labels")
+    columns.add_argument("--fold_column", help="column of the fold")
+    columns.add_argument("--group_column", help="column of what must not cross train and test (speaker, recording)")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    if args.create_pr and not args.push_to_hub:
+        raise UserError("--create_pr goes with --push_to_hub")
+    check_writable(Path(args.output_dir))
+    from accelerate import Accelerator
+
+    from arch_hf.evaluation import Job, run_job
+    from arch_hf.tables import remarks, results_table
+
+    columns = ("config", "audio_column", "label_column", "fold_column", "group_column")
+    fields = ("model_id", "revision", "data_dir", "protocol", "layers", "seeds", "output_dir", "cache_dir", "limit")
+    job = Job(
+        **{name: getattr(args, name) for name in fields},
+        datasets=tuple(args.datasets),
+        overwrite=args.overwrite,
+        trust_remote_code=args.trust_remote_code,
+        dataset_options={name: getattr(args, name) for name in columns if getattr(args, name)},
+    )
+    accelerator = Accelerator()
+    say = print if accelerator.is_main_process else (lambda *_, **__: None)
+    results, failed = [], False
+    try:
+        for name, outcome in run_job(job, accelerator):
+            if isinstance(outcome, UserError):
+                say(f"error: {name}: {outcome}", file=sys.stderr)
+                failed = True
+                continue
+            results += outcome
+            say(f"{name}: done, {', '.join(str(path) for path in _paths(job, outcome))}", file=sys.stderr)
+    except UserError as error:
+        say(f"error: {error}", file=sys.stderr)
+        return 1
+    finally:
+        accelerator.end_training()
+    if results:
+        say(f"\n{job.model_id}, protocol {job.protocol}, percent\n\n{results_table(results)}")
+        for line in dict.fromkeys(line for result in results for line in remarks(result)):
+            say(line)
+    if args.push_to_hub and results and accelerator.is_main_process:
+        from arch_hf.publishing.results import push_results
+
+        print(push_results(Path(job.output_dir), job.model_id, create_pr=args.create_pr))
+    return int(failed or not all(result["complete"] for result in results))
+
+
+def _paths(job, results):
+    from arch_hf.results import model_folder, result_name
+
+    folder = model_folder(job.output_dir, job.model_id)
+    return [folder / result_name(r["dataset"]["id"], r["protocol"]["name"], r["layer"]) for r in results]
+
+
+def check_writable(folder: Path) -> None:
+    """See that results can be written before hours are spent on them.
+
+    Raises:
+        UserError: if the folder, or the nearest parent that exists, cannot be written.
+    """
+    import os
+
+    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"--output_dir {folder}: {existing} is not a folder that can be written; choose another")

@@ -1,0 +1,36 @@
+"""`arch-hf list corpora|models|protocols`: what is built in."""
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser("list", help="list the corpora, models or protocols that are built in")
+    parser.add_argument("what", choices=["corpora", "models", "protocols"])
+    parser.set_defaults(run=run)
+
+
+def run(args) -> None:
+    print({"corpora": _corpora, "models": _models, "protocols": _protocols}[args.what]())
+
+
+def _corpora() -> str:
+    from arch_hf.corpora import CORPUS_NAMES, get_corpus
+    from arch_hf.tables import align
+
+    rows = [["corpus", "domain", "task", "clips", "classes", "splits", "licence"]]
+    for corpus in map(get_corpus, CORPUS_NAMES):
+        splits = f"{len(corpus.splits)} folds" if corpus.is_cross_validated else ", ".join(corpus.splits)
+        clips = f"{sum(corpus.splits.values()):,}"
+        task = corpus.task.replace("_", " ")
+        rows.append([corpus.name, corpus.domain, task, clips, str(len(corpus.classes)), splits, corpus.licence])
+    return align(rows)
+
+
+def _models() -> str:
+    from arch_hf.encoders.registry import render_models
+
+    return render_models()
+
+
+def _protocols() -> str:
+    from arch_hf.protocols import render_protocols
+
+    return render_protocols()

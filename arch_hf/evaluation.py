@@ -1,0 +1,264 @@
+"""The main job: one model on some corpora, from audio files to result files.
+
+    load corpus -> read catalogue -> extract embeddings -> plan folds -> train and score probes -> write result
+
+Every process runs every step; together they share out the batches of the extraction and the runs of the probe, and the
+main process alone writes results and prints.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list, gather_object
+from safetensors.numpy import save
+
+from arch_hf.corpora import CORPUS_NAMES, CorpusData, load_corpus
+from arch_hf.corpora.synthetic import SYNTHETIC_NAMES
+from arch_hf.encoders import AudioEncoder
+from arch_hf.errors import UserError
+from arch_hf.extraction import Catalogue, Extraction, extract, read_catalogue, recipe
+from arch_hf.protocols import get_protocol, plan_folds
+from arch_hf.results import assemble, head_of, model_folder, read_if_same, result_name, write_result
+from arch_hf.scoring import score_corpus
+from arch_hf.store import EmbeddingStore, default_cache_dir, write_atomically
+
+DEFAULT_MODEL = "logmel"
+FLOOR_MODEL = "mfcc"
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for; each field is a flag of the main job. `dataset_options` name the columns and splits of a dataset
+    that is not built in (see `load_corpus`)."""
+
+    model_id: str = DEFAULT_MODEL
+    datasets: tuple[str, ...] = ()
+    revision: str | None = None
+    data_dir: str | None = None
+    protocol: str = "arch-v1"
+    layers: str = "last"
+    seeds: int = 3
+    output_dir: str = "results"
+    cache_dir: str | None = None
+    limit: int | None = None
+    overwrite: bool = False
+    trust_remote_code: bool = False
+    dataset_options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit is {self.limit}: give the number of clips per split, 1 or more")
+        if self.seeds < 1:
+            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
+        get_protocol(self.protocol)
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The corpora asked for: by default all twelve, or the embedded ones for the embedded model."""
+        if self.datasets:
+            return self.datasets
+        return SYNTHETIC_NAMES if self.model_id == DEFAULT_MODEL else CORPUS_NAMES
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.cache_dir) if self.cache_dir else default_cache_dir()
+
+    def chosen_layers(self, n_layers: int) -> list[int]:
+        """The layers to score: -1 for the last one, else indices of hidden states."""
+        if self.layers == "last":
+            return [-1]
+        if self.layers == "all":
+            return list(range(n_layers))
+        try:
+            chosen = [int(part) for part in self.layers.split(",")]
+        except ValueError:
+            raise UserError(f"--layers is '{self.layers}': give last, all, or numbers such as 0,6,12") from None
+        wrong = [layer for layer in chosen if not 0 <= layer < n_layers]
+        if wrong:
+            raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
+        return chosen
+
+
+def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[dict]:
+    """Evaluate one frozen encoder; returns its results, one dict per corpus and layer: the JSON of the result files.
+
+    Args:
+        model_id: a Hub id, a local folder, or a built-in baseline ("logmel", "mfcc").
+        datasets: corpus names, Hub dataset ids or folders; by default all twelve, for "logmel" the embedded three.
+        **options: the other fields of `Job`.
+
+    Raises:
+        UserError: if the model cannot be loaded, or, after all others were done, if a corpus failed.
+
+    Example:
+        >>> import tempfile
+        >>> folder = tempfile.mkdtemp()
+        >>> result, = evaluate_model(
+        ...     "logmel", ["synthetic_events"], limit=6, seeds=1, output_dir=folder, cache_dir=folder)
+        >>> result["dataset"]["id"], result["layer"], 0 <= result["metrics"]["accuracy"]["mean"] <= 1
+        ('synthetic_events', -1, True)
+    """
+    job = Job(model_id=model_id, datasets=tuple(datasets or ()), **options)
+    results, errors = [], []
+    for name, outcome in run_job(job, Accelerator()):
+        if isinstance(outcome, UserError):
+            errors.append(f"{name}: {outcome}")
+        else:
+            results += outcome
+    if errors:
+        raise UserError("; ".join(errors))
+    return results
+
+
+def run_job(job: Job, accelerator: Accelerator) -> Iterator[tuple[str, list[dict] | UserError]]:
+    """Run the job corpus by corpus: yields each corpus's name with its results (one per layer), or with what stopped it.
+
+    Raises:
+        UserError: if the model cannot be loaded or has no such layer.
+    """
+    encoder = _load_encoder(job, job.model_id, accelerator)
+    layers = job.chosen_layers(encoder.n_layers)
+    floor = None if job.model_id == FLOOR_MODEL else _load_encoder(job, FLOOR_MODEL, accelerator)
+    for name in job.corpora:
+        try:
+            data = _together(
+                accelerator,
+                lambda name=name: load_corpus(name, data_dir=job.data_dir, limit=job.limit, **job.dataset_options),
+                main_first=True,
+            )
+            found = _together(
+                accelerator,
+                lambda data=data: read_catalogue(data, job.cache, accelerator.is_local_main_process),
+                main_first=True,
+            )
+            floors = {}
+            if floor is not None:
+                result = _evaluate(job, floor, [-1], data, found, accelerator, {})[0]
+                floors = {FLOOR_MODEL: {metric: value["mean"] for metric, value in result["metrics"].items()}}
+            yield name, _evaluate(job, encoder, layers, data, found, accelerator, floors)
+        except UserError as error:
+            yield name, error
+
+
+def _load_encoder(job: Job, model_id: str, accelerator: Accelerator) -> AudioEncoder:
+    own = {}
+    if model_id == job.model_id:
+        own = {
+            "revision": job.revision,
+            "dtype": {"fp16": "float16", "bf16": "bfloat16"}.get(accelerator.mixed_precision),
+            "trust_remote_code": job.trust_remote_code,
+        }
+    return _together(
+        accelerator,
+        lambda: AudioEncoder.from_pretrained(model_id, device=accelerator.device, **own),
+        main_first=True,  # one process downloads, the others find it in the cache
+    )
+
+
+def _together(accelerator: Accelerator, work: Callable, main_first: bool = False):
+    """Do `work` on every process. When it fails on one, all of them fail with its message: nobody waits for the dead."""
+    value, error = None, None
+    first = accelerator.is_local_main_process
+    for my_turn in (first, not first) if main_first else (True,):
+        try:
+            value = work() if my_turn else value
+        except UserError as problem:
+            error = str(problem)
+        errors = gather_object([error]) if accelerator.num_processes > 1 else [error]
+        if any(errors):
+            raise UserError(next(filter(None, errors)))
+    return value
+
+
+def _evaluate(
+    job: Job, encoder: AudioEncoder, layers: list[int], data: CorpusData, found: Catalogue, accelerator: Accelerator, floors: dict
+) -> list[dict]:
+    """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
+    protocol = get_protocol(job.protocol)
+    heads = {layer: head_of(encoder, data, found, protocol, layer, job.seeds, job.limit) for layer in layers}
+    folder = model_folder(job.output_dir, encoder.model_id)
+    paths = {layer: folder / result_name(data.id, protocol.name, layer) for layer in layers}
+    results = {layer: None if job.overwrite else read_if_same(paths[layer], heads[layer]) for layer in layers}
+    results = broadcast_object_list([results])[0] if accelerator.num_processes > 1 else results
+    todo = [layer for layer in layers if results[layer] is None]
+    if not todo:
+        return list(results.values())
+
+    depth = "last" if layers == [-1] else "all"
+    settings = {"padding": protocol.padding, "max_seconds": protocol.max_seconds_for(data.corpus), "layers": depth}
+    store, done = _embed_corpus(job, encoder, data, found, settings, accelerator)
+    failures = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}
+    usable = [i for i in range(len(data.table)) if i not in failures]
+    if not usable:
+        raise UserError(f"none of the {len(data.table)} clips could be used; the first: {next(iter(failures.values()))}")
+    digests = [found.digests[i] for i in usable]
+    table, column = data.table.select(usable), _label_column(data, protocol)
+    folds = plan_folds(protocol, data.corpus, table)
+    targets, class_names = data.targets(column)[usable], data.class_names(column)
+    for layer in todo:
+        start = time.perf_counter()
+        features = store.read(digests, None if depth == "last" else layer)
+        body, predictions = _together(
+            accelerator,
+            lambda features=features: score_corpus(
+                features, targets, class_names, folds, protocol, data.corpus, table,
+                seeds=job.seeds, device=accelerator.device, accelerator=accelerator,
+            ),
+        )  # fmt: skip
+        body["baselines"] |= floors
+        results[layer] = assemble(
+            heads[layer], body, data, failures, done, time.perf_counter() - start, encoder, accelerator
+        )
+        if accelerator.is_main_process:
+            metadata = {"clip_ids": json.dumps(table.clip_id)}
+            write_atomically(paths[layer].with_suffix(".predictions.safetensors"), save(predictions, metadata))
+            write_result(paths[layer], results[layer])
+    return list(results.values())
+
+
+def _label_column(data: CorpusData, protocol) -> str:
+    """The paper's label where the protocol asks for it and the corpus has one."""
+    return protocol.label_column if protocol.label_column in data.clips.column_names else "label"
+
+
+def _embed_corpus(
+    job: Job, encoder: AudioEncoder, data: CorpusData, found: Catalogue, settings: dict, accelerator: Accelerator
+) -> tuple[EmbeddingStore, Extraction]:
+    """Bring every clip's embedding into the store; returns it, with what all processes did together."""
+
+    def work():
+        store = EmbeddingStore(job.cache, recipe(encoder, **settings), warn=accelerator.print)
+        rank, n_ranks = accelerator.process_index, accelerator.num_processes
+        return store, extract(
+            encoder, data.audio, found, store,
+            **settings, rank=rank, n_ranks=n_ranks, progress=accelerator.is_main_process,
+        )  # fmt: skip
+
+    store, mine = _together(accelerator, work)
+    everyone = gather_object([mine]) if accelerator.num_processes > 1 else [mine]
+    store.refresh()
+    _bring_from_other_machines(store, found, everyone, accelerator)
+    return store, Extraction.merge(everyone)
+
+
+def _bring_from_other_machines(store: EmbeddingStore, found: Catalogue, everyone: list[Extraction], accelerator) -> None:
+    """Where the processes do not share one cache folder, pass around what some have and others lack."""
+    if accelerator.num_processes == 1:
+        return
+    failed = set().union(*(extraction.failures for extraction in everyone))
+    lacking = [d for d in dict.fromkeys(found.digests) if d not in store and d not in failed]
+    wanted = list(dict.fromkeys(d for rank in gather_object([lacking]) for d in rank))
+    if not wanted:
+        return
+    have = [d for d in wanted if d in store]
+    for digests, vectors in gather_object([(have, store.read(have) if have else np.empty(0))]):
+        new = [row for row, digest in enumerate(digests) if digest not in store]
+        if new and accelerator.is_local_main_process:
+            store.add([digests[row] for row in new], vectors[new])
+    accelerator.wait_for_everyone()
+    store.refresh()

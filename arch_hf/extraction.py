@@ -1,0 +1,256 @@
+"""From clips to embeddings: each clip is decoded and encoded once, and what was encoded is never lost.
+
+The work is planned over the whole corpus, from the clips alone, before anyone looks into the store: which clips share a batch does not
+depend on what an earlier run has left behind, nor on the number of processes. So a run that was killed and continued, and a run
+on more processes, compute the same embeddings to the last bit on the same hardware.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.numpy import save
+from torch.utils.data import DataLoader, Dataset
+from tqdm.auto import tqdm
+
+from arch_hf.audio import DECODER, audio_info, load_audio
+from arch_hf.errors import AudioError, UserError
+from arch_hf.store import EmbeddingStore, audio_digest, write_atomically
+
+FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
+BATCH_SECONDS = {"cpu": 16.0, "cuda": 640.0}  # audio per batch; halved as often as memory asks for it
+WORKERS = {"cpu": 1, "cuda": 8}  # decoding processes per rank
+
+
+@dataclass
+class Catalogue:
+    """What is known of each clip before it is decoded: `digests`, `seconds` (0 where unreadable), `failures` (position -> reason)."""
+
+    digests: list[bytes]
+    seconds: np.ndarray
+    failures: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class Extraction:
+    """What was done: `failures` (digest -> reason), clips and audio seconds encoded, and how long it took."""
+
+    failures: dict[bytes, str] = field(default_factory=dict)
+    clips: int = 0
+    audio_s: float = 0.0
+    decode_s: float = 0.0
+    extract_s: float = 0.0
+
+    @classmethod
+    def merge(cls, ranks: Sequence["Extraction"]) -> "Extraction":
+        """All ranks together: work adds up, the slowest says how long it took."""
+        failures = {digest: reason for rank in ranks for digest, reason in rank.failures.items()}
+        clips, audio_s, decode_s = (sum(getattr(rank, name) for rank in ranks) for name in ("clips", "audio_s", "decode_s"))
+        return cls(failures, clips, audio_s, decode_s, max(rank.extract_s for rank in ranks))
+
+
+def read_catalogue(data, cache_dir: Path, progress: bool = False) -> Catalogue:
+    """Read every clip's bytes once: its digest, and its duration from the header. Remembered under the dataset's own
+    fingerprint, which changes with the files it was loaded from.
+
+    Args:
+        data: a `CorpusData`.
+        cache_dir: the cache folder.
+        progress: whether to show a progress bar.
+    """
+    path = Path(cache_dir) / "catalogues" / f"{data.clips._fingerprint}.safetensors"
+    if path.is_file():
+        return _load_catalogue(path)
+    n_clips = len(data.table)
+    found = Catalogue([], np.zeros(n_clips))
+    for i in tqdm(range(n_clips), desc="read", unit="clip", disable=not progress, leave=False):
+        try:
+            audio = data.audio(i)
+        except AudioError as error:
+            found.digests.append(audio_digest(f"missing {i}".encode()))
+            found.failures[i] = str(error)
+            continue
+        found.digests.append(audio_digest(audio))
+        try:
+            found.seconds[i] = audio_info(audio).seconds
+        except AudioError as error:
+            found.failures[i] = str(error)
+    if not found.failures:  # a failure is looked at again: the file may have been mended
+        keys = np.frombuffer(b"".join(found.digests), np.uint8).reshape(n_clips, -1)
+        write_atomically(path, save({"digests": keys, "seconds": found.seconds}))
+    return found
+
+
+def _load_catalogue(path: Path) -> Catalogue:
+    with safe_open(path, framework="numpy") as file:
+        return Catalogue([key.tobytes() for key in file.get_tensor("digests")], file.get_tensor("seconds"))
+
+
+def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:
+    """Everything besides the audio that an embedding depends on: the key of its store."""
+    return {
+        "weights_sha256": encoder.weights_sha256,
+        "class": encoder.model_class,
+        "preprocessing": encoder.preprocessing,
+        "decoder": DECODER,
+        "sampling_rate": encoder.sampling_rate,
+        "dtype": str(encoder.dtype).removeprefix("torch."),
+        "padding": padding,
+        "max_seconds": max_seconds,
+        "layers": layers,
+    }
+
+
+def plan_batches(found: Catalogue, max_seconds: float, padded: bool, batch_seconds: float) -> list[list[int]]:
+    """Positions of all readable clips in batches of about `batch_seconds`, longest clips first; equal audio appears once.
+
+    Example:
+        >>> found = Catalogue([b"a", b"b", b"a", b"c"], np.array([1.0, 3.0, 1.0, 2.0]))
+        >>> plan_batches(found, max_seconds=30, padded=False, batch_seconds=5)
+        [[1], [3, 0]]
+    """
+    seen, clips = set(), []
+    for i, digest in enumerate(found.digests):
+        if i not in found.failures and digest not in seen:
+            seen.add(digest)
+            clips.append(i)
+    cost = np.full(len(found.digests), max_seconds) if padded else np.minimum(found.seconds, max_seconds)
+    clips.sort(key=lambda i: (-found.seconds[i], found.digests[i]))
+    batches: list[list[int]] = []
+    longest = 0.0
+    for i in clips:
+        if not batches or (len(batches[-1]) + 1) * longest > batch_seconds:
+            batches.append([])
+            longest = cost[i]
+        batches[-1].append(i)
+    return batches
+
+
+class _Decode(Dataset):
+    """One item per batch: its clips decoded. Runs in worker processes, ahead of the model."""
+
+    def __init__(self, batches: list[list[int]], audio_of, sampling_rate: int, max_seconds: float):
+        self.batches, self.audio_of = batches, audio_of
+        self.sampling_rate, self.max_samples = sampling_rate, round(max_seconds * sampling_rate)
+
+    def __len__(self) -> int:
+        return len(self.batches)
+
+    def __getitem__(self, index: int):
+        start = time.perf_counter()
+        positions, waveforms, failures = [], [], {}
+        for i in self.batches[index]:
+            try:
+                waveform = load_audio(self.audio_of(i), self.sampling_rate)[: self.max_samples]
+            except AudioError as error:
+                failures[i] = str(error)
+                continue
+            positions.append(i)
+            waveforms.append(waveform)
+        return positions, waveforms, failures, time.perf_counter() - start
+
+
+def _embed(encoder, waveforms: list[np.ndarray], **settings) -> list[np.ndarray | str]:
+    """Embed a batch; halve it when memory runs out; a clip whose embedding is not finite gives its reason instead."""
+    try:
+        return list(encoder.embed(waveforms, **settings))
+    except torch.OutOfMemoryError:
+        if len(waveforms) == 1:
+            raise UserError(f"out of memory on one clip of {len(waveforms[0])} samples: use a smaller dtype or device") from None
+        torch.cuda.empty_cache()
+    except UserError as error:
+        if len(waveforms) == 1:
+            return [str(error)]
+    half = len(waveforms) // 2
+    return _embed(encoder, waveforms[:half], **settings) + _embed(encoder, waveforms[half:], **settings)
+
+
+class _Writer:
+    """Collects embeddings and adds them to the store as a shard every FLUSH_SECONDS."""
+
+    def __init__(self, store: EmbeddingStore):
+        self.store, self.digests, self.vectors, self.last = store, [], [], time.monotonic()
+
+    def add(self, digests: Sequence[bytes], vectors: Sequence[np.ndarray]) -> None:
+        self.digests += digests
+        self.vectors += vectors
+        if time.monotonic() - self.last > FLUSH_SECONDS:
+            self.flush()
+
+    def flush(self) -> None:
+        if self.digests:
+            self.store.add(self.digests, np.stack(self.vectors))
+        self.digests, self.vectors, self.last = [], [], time.monotonic()
+
+
+def extract(
+    encoder,
+    audio_of,
+    found: Catalogue,
+    store: EmbeddingStore,
+    *,
+    padding: str,
+    max_seconds: float,
+    layers: str = "last",
+    rank: int = 0,
+    n_ranks: int = 1,
+    progress: bool = False,
+) -> Extraction:
+    """Encode this rank's share of the clips that the store does not hold yet, and put them there.
+
+    Args:
+        encoder: an `AudioEncoder`.
+        audio_of: position -> the clip's encoded bytes.
+        found: the corpus's catalogue.
+        store: where the embeddings go; shared by all ranks.
+        padding, max_seconds, layers: as in `AudioEncoder.embed`.
+        rank, n_ranks: this process among all of them; batches are dealt out longest first.
+        progress: whether to show a progress bar.
+
+    Raises:
+        UserError: if the store cannot be written, or one clip does not fit into memory.
+    """
+    device = encoder.device.type
+    plan = plan_batches(found, max_seconds, padding == "max_length", BATCH_SECONDS.get(device, BATCH_SECONDS["cuda"]))
+    todo = [[i for i in batch if found.digests[i] not in store] for batch in plan]
+    todo = [batch for batch in todo if batch][rank::n_ranks]
+    done = Extraction()
+    if not todo:
+        return done
+    start = time.perf_counter()
+    n_clips = sum(map(len, todo))
+    loader = DataLoader(
+        _Decode(todo, audio_of, encoder.sampling_rate, max_seconds),
+        batch_size=None,
+        num_workers=min(WORKERS.get(device, WORKERS["cuda"]), len(todo)) if n_clips >= 64 else 0,
+        prefetch_factor=4 if n_clips >= 64 else None,
+        collate_fn=_as_is,
+    )
+    writer = _Writer(store)
+    settings = {"padding": padding, "max_seconds": max_seconds, "layers": layers}
+    label = "encode" if n_ranks == 1 else f"encode (share 1 of {n_ranks})"
+    try:
+        with tqdm(total=n_clips, desc=label, unit="clip", disable=not progress, leave=False) as bar:
+            for positions, waveforms, failures, decode_s in loader:
+                vectors = _embed(encoder, waveforms, **settings) if waveforms else []
+                good = [(found.digests[i], v) for i, v in zip(positions, vectors, strict=True) if not isinstance(v, str)]
+                done.failures.update({found.digests[i]: reason for i, reason in failures.items()})
+                done.failures.update({found.digests[i]: v for i, v in zip(positions, vectors, strict=True) if isinstance(v, str)})
+                writer.add([digest for digest, _ in good], [vector for _, vector in good])
+                done.clips += len(good)
+                done.audio_s += sum(map(len, waveforms)) / encoder.sampling_rate
+                done.decode_s += decode_s
+                bar.update(len(positions) + len(failures))
+                bar.set_postfix_str(f"{done.audio_s / (time.perf_counter() - start):.1f} audio s/s", refresh=False)
+    finally:
+        writer.flush()
+    done.extract_s = time.perf_counter() - start
+    return done
+
+
+def _as_is(item):
+    return item

@@ -1,0 +1,81 @@
+"""Results as a table on the terminal: the score, its floor and its published neighbour side by side."""
+
+from collections.abc import Sequence
+
+from arch_hf.results import why_not_comparable
+
+METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP"}
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text in columns; the first column to the left, the others to the right, a rule under the first row.
+
+    Example:
+        >>> print(align([["corpus", "score"], ["esc50", "7.00"]]))
+        corpus  score
+        ─────────────
+        esc50    7.00
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join([row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))])
+        for row in rows
+    ]
+    return "\n".join([lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two decimals.
+
+    Example:
+        >>> percent(0.4573), percent(None)
+        ('45.73', '–')
+    """
+    return "–" if value is None else f"{100 * value:.2f}"
+
+
+def headline(result: dict) -> str:
+    """The name of a result's headline metric."""
+    return "accuracy" if result["dataset"]["task"] == "single_label" else "map_macro"
+
+
+def result_row(result: dict) -> list[str]:
+    """One result as cells, under the heads of `results_table`."""
+    metric = headline(result)
+    score, dataset, published = result["metrics"][metric], result["dataset"], result["published"]
+    low, high = score["ci95"]
+    name = dataset["id"] + ("" if result["layer"] == -1 else f" (layer {result['layer']})")
+    return [
+        name,
+        dataset["domain"],
+        METRIC_NAMES[metric],
+        percent(score["mean"]),
+        percent(score["std"]),
+        f"{percent(low)} – {percent(high)}",
+        percent(result["baselines"]["majority"][metric]),
+        percent(result["baselines"].get("mfcc", {}).get(metric)),
+        percent(published["value"]) if published else "–",
+        f"{100 * published['delta']:+.2f}" if published else "–",
+        str(dataset["n_clips"]),
+    ]
+
+
+def results_table(results: Sequence[dict]) -> str:
+    """The table that the main job prints. Percentages; `floor` is the majority class, `mfcc` the same probe on MFCC
+    statistics, `Table 2` the paper's value, where there is one, and `diff` ours minus theirs."""
+    heads = ["corpus", "domain", "metric", "score", "std", "95% interval", "floor", "mfcc", "Table 2", "diff", "clips"]
+    return align([heads, *map(result_row, results)])
+
+
+def remarks(result: dict) -> list[str]:
+    """What a reader of the score must know: clips left out, and why the score must not stand beside published ones."""
+    dataset, lines = result["dataset"], []
+    name, excluded = dataset["id"], dataset["excluded_clips"]
+    if excluded:
+        shown = "; ".join(f"{clip['clip_id']}: {clip['reason']}" for clip in excluded[:5])
+        more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
+        lines.append(f"{name}: {len(excluded)} clips not used: {shown}{more}")
+    reason = why_not_comparable(result)
+    if reason:
+        lines.append(f"{name}: not to be compared with published numbers: {reason}")
+    return lines
