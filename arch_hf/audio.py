@@ -9,6 +9,7 @@ which embeddings are cached.
 import io
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import soundfile
@@ -69,6 +70,31 @@ def audio_info(source: bytes | str | Path) -> AudioInfo:
         return AudioInfo(file.frames, file.samplerate, file.channels)
 
 
+def _missing_share(file: BinaryIO, size: int) -> float:
+    """The share of a WAV's data that its header promises and the file does not hold: libsndfile trusts the file's size
+    and would pass a truncated WAV off as a shorter clip. 0 for other formats, which notice by themselves."""
+    head = file.read(12)
+    if head[:4] != b"RIFF" or head[8:] != b"WAVE":
+        return 0.0
+    while len(chunk := file.read(8)) == 8:
+        name, length = chunk[:4], int.from_bytes(chunk[4:], "little")
+        if name == b"data":
+            unknown = length in (0, 0xFFFFFFFF)  # written by a program that streamed
+            return 0.0 if unknown else max(0.0, 1 - (size - file.tell()) / length)
+        file.seek(length + length % 2, io.SEEK_CUR)
+    return 0.0
+
+
+def _check_whole(source: bytes | str | Path) -> None:
+    if isinstance(source, (str, Path)):
+        with open(source, "rb") as file:
+            missing = _missing_share(file, Path(source).stat().st_size)
+    else:
+        missing = _missing_share(io.BytesIO(source), len(source))
+    if missing > _TRUNCATED:
+        raise AudioError(f"truncated: {missing:.0%} of the data that the header promises is missing")
+
+
 def decode(source: bytes | str | Path) -> tuple[np.ndarray, int]:
     """Decode a clip to mono: float32 of shape [samples], nominally in [-1, 1], and its own rate in Hz.
 
@@ -83,6 +109,7 @@ def decode(source: bytes | str | Path) -> tuple[np.ndarray, int]:
         ((8000,), 16000, 0.0)
     """
     with _open(source) as file:
+        _check_whole(source)
         promised, rate = file.frames, file.samplerate
         try:
             samples = file.read(dtype="float32", always_2d=True)

@@ -176,7 +176,13 @@ def _together(accelerator: Accelerator, work: Callable, main_first: bool = False
 
 
 def _evaluate(
-    job: Job, encoder: AudioEncoder, layers: list[int], data: CorpusData, found: Catalogue, accelerator: Accelerator, floors: dict
+    job: Job,
+    encoder: AudioEncoder,
+    layers: list[int],
+    data: CorpusData,
+    found: Catalogue,
+    accelerator: Accelerator,
+    floors: dict,
 ) -> list[dict]:
     """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
     protocol = get_protocol(job.protocol)
@@ -195,11 +201,13 @@ def _evaluate(
     failures = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}
     usable = [i for i in range(len(data.table)) if i not in failures]
     if not usable:
-        raise UserError(f"none of the {len(data.table)} clips could be used; the first: {next(iter(failures.values()))}")
+        raise UserError(
+            f"none of the {len(data.table)} clips could be used; the first: {next(iter(failures.values()))}"
+        )
     digests = [found.digests[i] for i in usable]
     table, column = data.table.select(usable), _label_column(data, protocol)
-    folds = plan_folds(protocol, data.corpus, table)
     targets, class_names = data.targets(column)[usable], data.class_names(column)
+    folds = plan_folds(protocol, data.corpus, table, targets)
     for layer in todo:
         start = time.perf_counter()
         features = store.read(digests, None if depth == "last" else layer)
@@ -246,7 +254,9 @@ def _embed_corpus(
     return store, Extraction.merge(everyone)
 
 
-def _bring_from_other_machines(store: EmbeddingStore, found: Catalogue, everyone: list[Extraction], accelerator) -> None:
+def _bring_from_other_machines(
+    store: EmbeddingStore, found: Catalogue, everyone: list[Extraction], accelerator
+) -> None:
     """Where the processes do not share one cache folder, pass around what some have and others lack."""
     if accelerator.num_processes == 1:
         return

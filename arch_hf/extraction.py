@@ -6,7 +6,7 @@ on more processes, compute the same embeddings to the last bit on the same hardw
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from arch_hf.audio import DECODER, audio_info, load_audio
+from arch_hf.encoders.encoder import NonFiniteError
 from arch_hf.errors import AudioError, UserError
 from arch_hf.store import EmbeddingStore, audio_digest, write_atomically
 
@@ -49,7 +50,9 @@ class Extraction:
     def merge(cls, ranks: Sequence["Extraction"]) -> "Extraction":
         """All ranks together: work adds up, the slowest says how long it took."""
         failures = {digest: reason for rank in ranks for digest, reason in rank.failures.items()}
-        clips, audio_s, decode_s = (sum(getattr(rank, name) for rank in ranks) for name in ("clips", "audio_s", "decode_s"))
+        clips, audio_s, decode_s = (
+            sum(getattr(rank, name) for rank in ranks) for name in ("clips", "audio_s", "decode_s")
+        )
         return cls(failures, clips, audio_s, decode_s, max(rank.extract_s for rank in ranks))
 
 
@@ -155,16 +158,22 @@ class _Decode(Dataset):
 
 
 def _embed(encoder, waveforms: list[np.ndarray], **settings) -> list[np.ndarray | str]:
-    """Embed a batch; halve it when memory runs out; a clip whose embedding is not finite gives its reason instead."""
+    """Embed a batch, in halves when memory runs out; a clip whose embedding is not finite gives its reason instead."""
+    if not waveforms:
+        return []
     try:
         return list(encoder.embed(waveforms, **settings))
+    except NonFiniteError as error:
+        bad, reason = error.index, f"its embedding is not finite at layer {error.layer} in {encoder.dtype}"
+        before, after = _embed(encoder, waveforms[:bad], **settings), _embed(encoder, waveforms[bad + 1 :], **settings)
+        return [*before, reason, *after]
     except torch.OutOfMemoryError:
         if len(waveforms) == 1:
-            raise UserError(f"out of memory on one clip of {len(waveforms[0])} samples: use a smaller dtype or device") from None
+            seconds = len(waveforms[0]) / encoder.sampling_rate
+            raise UserError(
+                f"out of memory on one clip of {seconds:.1f} s: use --mixed_precision bf16 or another device"
+            ) from None
         torch.cuda.empty_cache()
-    except UserError as error:
-        if len(waveforms) == 1:
-            return [str(error)]
     half = len(waveforms) // 2
     return _embed(encoder, waveforms[:half], **settings) + _embed(encoder, waveforms[half:], **settings)
 
@@ -175,7 +184,7 @@ class _Writer:
     def __init__(self, store: EmbeddingStore):
         self.store, self.digests, self.vectors, self.last = store, [], [], time.monotonic()
 
-    def add(self, digests: Sequence[bytes], vectors: Sequence[np.ndarray]) -> None:
+    def add(self, digests: Iterable[bytes], vectors: Iterable[np.ndarray]) -> None:
         self.digests += digests
         self.vectors += vectors
         if time.monotonic() - self.last > FLUSH_SECONDS:
@@ -236,15 +245,15 @@ def extract(
     try:
         with tqdm(total=n_clips, desc=label, unit="clip", disable=not progress, leave=False) as bar:
             for positions, waveforms, failures, decode_s in loader:
-                vectors = _embed(encoder, waveforms, **settings) if waveforms else []
-                good = [(found.digests[i], v) for i, v in zip(positions, vectors, strict=True) if not isinstance(v, str)]
-                done.failures.update({found.digests[i]: reason for i, reason in failures.items()})
-                done.failures.update({found.digests[i]: v for i, v in zip(positions, vectors, strict=True) if isinstance(v, str)})
-                writer.add([digest for digest, _ in good], [vector for _, vector in good])
+                vectors = dict(zip(positions, _embed(encoder, waveforms, **settings), strict=True))
+                failures |= {i: vector for i, vector in vectors.items() if isinstance(vector, str)}
+                good = {found.digests[i]: vector for i, vector in vectors.items() if i not in failures}
+                writer.add(good.keys(), good.values())
+                done.failures |= {found.digests[i]: reason for i, reason in failures.items()}
                 done.clips += len(good)
                 done.audio_s += sum(map(len, waveforms)) / encoder.sampling_rate
                 done.decode_s += decode_s
-                bar.update(len(positions) + len(failures))
+                bar.update(len(good) + len(failures))
                 bar.set_postfix_str(f"{done.audio_s / (time.perf_counter() - start):.1f} audio s/s", refresh=False)
     finally:
         writer.flush()

@@ -105,7 +105,10 @@ def head_of(encoder, data, found, protocol, layer: int, seeds: int, limit: int |
 def _fingerprint(data, found) -> str:
     """SHA-256 over every clip's id, audio, split, group and labels: the same data has the same one wherever it lies."""
     sha = hashlib.sha256()
-    table, names = data.table, [name for name in ("label", "labels", "arch_v1_label") if name in data.clips.column_names]
+    table, names = (
+        data.table,
+        [name for name in ("label", "labels", "arch_v1_label") if name in data.clips.column_names],
+    )
     labels = data.clips.select_columns(names).with_format(None)[:]
     for i, clip_id in enumerate(table.clip_id):
         row = [clip_id, found.digests[i].hex(), table.split[i], table.group[i], *(labels[name][i] for name in names)]
@@ -131,7 +134,9 @@ def _question(block):
     return {k: v for k, v in block.items() if k not in volatile} if isinstance(block, dict) else block
 
 
-def assemble(head: dict, body: dict, data, failures: dict[int, str], work, probe_s: float, encoder, accelerator) -> dict:
+def assemble(
+    head: dict, body: dict, data, failures: dict[int, str], work, probe_s: float, encoder, accelerator
+) -> dict:
     """A whole result from its head, the scores (`score_corpus`), the clips that failed and the work done (`Extraction`)."""
     failed = [{"clip_id": data.table.clip_id[i], "reason": reason} for i, reason in sorted(failures.items())]
     dataset = head["dataset"]

@@ -16,7 +16,13 @@ def add_parser(subparsers) -> None:
     add = parser.add_argument
     add("--model_id", default="logmel", help="Hub id, local folder, or a built-in baseline: logmel (default), mfcc")
     add("--revision", help="branch, tag or commit of the model")
-    add("--datasets", nargs="+", default=[], metavar="NAME_OR_ID", help="corpora, Hub dataset ids or folders (default: all twelve)")
+    add(
+        "--datasets",
+        nargs="+",
+        default=[],
+        metavar="NAME_OR_ID",
+        help="corpora, Hub dataset ids or folders (default: all twelve)",
+    )
     add("--data_dir", help="look for DATA_DIR/CORPUS before the Hub's arch/CORPUS")
     add("--protocol", default="arch-v1", help="arch-v1 (default; the paper's) or strict; see: arch-hf list protocols")
     add("--layers", default="last", help="last (default), all, or indices of hidden states: 0,6,12")
