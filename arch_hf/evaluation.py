@@ -23,7 +23,7 @@ from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.extraction import Catalogue, Extraction, extract, read_catalogue, recipe
 from arch_hf.protocols import get_protocol, plan_folds
-from arch_hf.results import assemble, head_of, model_folder, read_if_same, result_name, write_result
+from arch_hf.results import assemble, dataset_id, head_of, model_folder, read_if_same, result_name, write_result
 from arch_hf.scoring import score_corpus
 from arch_hf.store import EmbeddingStore, default_cache_dir, write_atomically
 
@@ -33,8 +33,10 @@ FLOOR_MODEL = "mfcc"
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for; each field is a flag of the main job. `dataset_options` name the columns and splits of a dataset
-    that is not built in (see `load_corpus`)."""
+    """What was asked for; each field is a flag of the main job.
+
+    `dataset_options` name the columns and splits of a dataset that is not built in (see `load_corpus`).
+    """
 
     model_id: str = DEFAULT_MODEL
     datasets: tuple[str, ...] = ()
@@ -188,7 +190,7 @@ def _evaluate(
     protocol = get_protocol(job.protocol)
     heads = {layer: head_of(encoder, data, found, protocol, layer, job.seeds, job.limit) for layer in layers}
     folder = model_folder(job.output_dir, encoder.model_id)
-    paths = {layer: folder / result_name(data.id, protocol.name, layer) for layer in layers}
+    paths = {layer: folder / result_name(dataset_id(data), protocol.name, layer) for layer in layers}
     results = {layer: None if job.overwrite else read_if_same(paths[layer], heads[layer]) for layer in layers}
     results = broadcast_object_list([results])[0] if accelerator.num_processes > 1 else results
     todo = [layer for layer in layers if results[layer] is None]

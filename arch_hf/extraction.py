@@ -23,8 +23,8 @@ from arch_hf.errors import AudioError, UserError
 from arch_hf.store import EmbeddingStore, audio_digest, write_atomically
 
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
-BATCH_SECONDS = {"cpu": 16.0, "cuda": 640.0}  # audio per batch; halved as often as memory asks for it
-WORKERS = {"cpu": 1, "cuda": 8}  # decoding processes per rank
+BATCH_SECONDS = {"cpu": 16.0, "gpu": 640.0}  # audio per batch; halved as often as memory asks for it
+WORKERS = {"cpu": 1, "gpu": 8}  # decoding processes per rank
 
 
 @dataclass
@@ -223,8 +223,8 @@ def extract(
     Raises:
         UserError: if the store cannot be written, or one clip does not fit into memory.
     """
-    device = encoder.device.type
-    plan = plan_batches(found, max_seconds, padding == "max_length", BATCH_SECONDS.get(device, BATCH_SECONDS["cuda"]))
+    kind = "cpu" if encoder.device.type == "cpu" else "gpu"
+    plan = plan_batches(found, max_seconds, padding == "max_length", BATCH_SECONDS[kind])
     todo = [[i for i in batch if found.digests[i] not in store] for batch in plan]
     todo = [batch for batch in todo if batch][rank::n_ranks]
     done = Extraction()
@@ -235,7 +235,7 @@ def extract(
     loader = DataLoader(
         _Decode(todo, audio_of, encoder.sampling_rate, max_seconds),
         batch_size=None,
-        num_workers=min(WORKERS.get(device, WORKERS["cuda"]), len(todo)) if n_clips >= 64 else 0,
+        num_workers=min(WORKERS[kind], len(todo)) if n_clips >= 64 else 0,
         prefetch_factor=4 if n_clips >= 64 else None,
         collate_fn=_as_is,
     )

@@ -8,6 +8,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+from arch_hf.corpora.registry import CORPUS_NAMES
 from arch_hf.errors import UserError
 from arch_hf.store import write_atomically
 
@@ -25,14 +26,14 @@ def model_folder(output_dir: str | Path, model_id: str) -> Path:
     return Path(output_dir) / (Path(model_id).resolve().name if name in ("", ".", "..") else name)
 
 
-def result_name(corpus: str, protocol: str, layer: int) -> str:
+def result_name(dataset: str, protocol: str, layer: int) -> str:
     """The file name of a result: `<corpus>.json` for arch-v1 on the last layer, with what differs from that in between.
 
     Example:
-        >>> result_name("esc50", "arch-v1", -1), result_name("user/birds", "strict", 6)
+        >>> result_name("arch/esc50", "arch-v1", -1), result_name("user/birds", "strict", 6)
         ('esc50.json', 'user__birds.strict.layer6.json')
     """
-    parts = [corpus.strip("/").replace("/", "__")]
+    parts = [dataset.removeprefix("arch/").strip("/").replace("/", "__")]
     if protocol != "arch-v1":
         parts.append(protocol)
     if layer != -1:
@@ -85,7 +86,7 @@ def head_of(encoder, data, found, protocol, layer: int, seeds: int, limit: int |
         "complete": False,
         "model": encoder.describe(),
         "dataset": {
-            "id": data.id,
+            "id": dataset_id(data),
             "config": data.config,
             "revision": data.revision,
             "fingerprint": _fingerprint(data, found),
@@ -100,6 +101,11 @@ def head_of(encoder, data, found, protocol, layer: int, seeds: int, limit: int |
         "protocol": protocol.as_dict(corpus) | {"seeds": seeds},
         "layer": layer,
     }
+
+
+def dataset_id(data) -> str:
+    """`arch/<corpus>` for the twelve, wherever the folder lies (the fingerprint says whether it is the same data); else as loaded."""
+    return f"arch/{data.corpus.name}" if data.corpus.name in CORPUS_NAMES else data.id
 
 
 def _fingerprint(data, found) -> str:

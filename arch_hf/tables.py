@@ -46,7 +46,7 @@ def result_row(result: dict) -> list[str]:
     metric = headline(result)
     score, dataset, published = result["metrics"][metric], result["dataset"], result["published"]
     low, high = score["ci95"]
-    name = dataset["id"] + ("" if result["layer"] == -1 else f" (layer {result['layer']})")
+    name = dataset["id"].removeprefix("arch/") + ("" if result["layer"] == -1 else f" (layer {result['layer']})")
     return [
         name,
         dataset["domain"],

@@ -1,0 +1,195 @@
+"""The extraction: planned from the clips alone, each clip once, nothing lost, nothing dropped in silence."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+
+from arch_hf import extraction
+from arch_hf.audio import encode_wav
+from arch_hf.encoders import AudioEncoder
+from arch_hf.encoders.encoder import NonFiniteError
+from arch_hf.extraction import Catalogue, extract, plan_batches, read_catalogue, recipe
+from arch_hf.store import EmbeddingStore, audio_digest
+
+
+@dataclass
+class Clips:
+    """As much of a CorpusData as the extraction looks at."""
+
+    clips: list[bytes]
+    fingerprint: str = "f"
+    table: list = field(init=False)
+
+    def __post_init__(self):
+        self.table = self.clips
+
+    def audio(self, i):
+        return self.clips[i]
+
+    @property
+    def _fingerprint(self):
+        return self.fingerprint
+
+
+def noise(seconds, seed, rate=16000):
+    return encode_wav(0.1 * np.random.default_rng(seed).standard_normal(round(seconds * rate)).astype(np.float32), rate)
+
+
+@pytest.fixture(scope="module")
+def encoder():
+    return AudioEncoder.from_pretrained("logmel")
+
+
+@pytest.fixture
+def clips():
+    lengths = np.random.default_rng(0).uniform(0.1, 2.0, 20)
+    return [noise(seconds, seed) for seed, seconds in enumerate(lengths)]
+
+
+SETTINGS = {"padding": "none", "max_seconds": 30.0, "layers": "last"}
+
+
+def catalogue(clips):
+    found = Catalogue([audio_digest(clip) for clip in clips], np.zeros(len(clips)))
+    for i, clip in enumerate(clips):
+        try:
+            found.seconds[i] = extraction.audio_info(clip).seconds
+        except extraction.AudioError as error:
+            found.failures[i] = str(error)
+    return found
+
+
+def run(encoder, clips, folder, **options):
+    store = EmbeddingStore(folder, recipe(encoder, **SETTINGS))
+    done = extract(encoder, clips.__getitem__, catalogue(clips), store, **SETTINGS, **options)
+    return store, done
+
+
+def test_each_clip_gets_its_own_embedding(encoder, clips, tmp_path):
+    store, done = run(encoder, clips, tmp_path)
+    alone = [encoder.embed([extraction.load_audio(clip, encoder.sampling_rate)])[0] for clip in clips]
+    np.testing.assert_allclose(store.read([audio_digest(c) for c in clips]), alone, atol=1e-4)
+    assert done.clips == 20 and not done.failures
+
+
+def test_a_second_run_and_equal_audio_cost_nothing(encoder, clips, tmp_path):
+    _, first = run(encoder, clips + clips[:5], tmp_path)
+    _, second = run(encoder, clips + clips[:5], tmp_path)
+    assert (first.clips, second.clips) == (20, 0)
+
+
+def test_a_run_killed_anywhere_continues_to_the_same_bits(encoder, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 3.0})
+    monkeypatch.setattr(extraction, "FLUSH_SECONDS", -1)
+    keys = [audio_digest(clip) for clip in clips]
+    undisturbed = run(encoder, clips, tmp_path / "whole")[0].read(keys)
+    add = EmbeddingStore.add
+    for survivors in range(4):
+        left = iter(range(survivors))
+
+        def dies(self, *shard, left=left):
+            if next(left, None) is None:
+                raise KeyboardInterrupt
+            add(self, *shard)
+
+        folder = tmp_path / str(survivors)
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(EmbeddingStore, "add", dies)
+            run(encoder, clips, folder)
+        store, again = run(encoder, clips, folder)
+        assert again.clips < 20 or survivors == 0
+        np.testing.assert_array_equal(store.read(keys), undisturbed)
+
+
+def test_ranks_share_the_work_without_overlap(encoder, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 2.0})
+    keys = [audio_digest(clip) for clip in clips]
+    whole = run(encoder, clips, tmp_path / "one")[0].read(keys)
+    found = catalogue(clips)
+    stores = [EmbeddingStore(tmp_path / "two", recipe(encoder, **SETTINGS)) for _ in range(2)]
+    done = [
+        extract(encoder, clips.__getitem__, found, stores[rank], **SETTINGS, rank=rank, n_ranks=2) for rank in range(2)
+    ]
+    assert done[0].clips + done[1].clips == 20 and min(done[0].clips, done[1].clips) >= 6
+    stores[0].refresh()
+    np.testing.assert_array_equal(stores[0].read(keys), whole)
+
+
+def test_broken_clips_are_named_and_the_rest_goes_on(encoder, clips, tmp_path):
+    clips = [*clips[:3], b"", b"no audio", noise(0.5, 99)[:4000]]
+    data = Clips(clips)
+    found = read_catalogue(data_with_fingerprint(data), tmp_path)
+    store = EmbeddingStore(tmp_path, recipe(encoder, **SETTINGS))
+    done = extract(encoder, data.audio, found, store, **SETTINGS)
+    reasons = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}
+    assert sorted(reasons) == [3, 4, 5]
+    assert "0 bytes" in reasons[3] and "not audio" in reasons[4] and "truncated" in reasons[5]
+    assert done.clips == 3
+
+
+def data_with_fingerprint(data):
+    from types import SimpleNamespace
+
+    return SimpleNamespace(clips=SimpleNamespace(_fingerprint=data.fingerprint), table=data.table, audio=data.audio)
+
+
+def test_the_catalogue_is_remembered_until_the_data_changes(clips, tmp_path):
+    reads = []
+    data = Clips(clips)
+    view = data_with_fingerprint(data)
+    view.audio = lambda i: reads.append(i) or clips[i]
+    first = read_catalogue(view, tmp_path)
+    again = read_catalogue(view, tmp_path)
+    assert len(reads) == 20 and again.digests == first.digests
+    np.testing.assert_array_equal(again.seconds, first.seconds)
+    view.clips._fingerprint = "changed"
+    read_catalogue(view, tmp_path)
+    assert len(reads) == 40
+
+
+class Faulty:
+    """An encoder that gives NaN for some clips, or runs out of memory on large batches."""
+
+    device, dtype, sampling_rate = torch.device("cpu"), torch.float16, 16000
+
+    def __init__(self, largest=99, bad_lengths=()):
+        self.largest, self.bad_lengths, self.calls = largest, bad_lengths, []
+
+    def embed(self, waveforms, **_):
+        self.calls.append(len(waveforms))
+        if len(waveforms) > self.largest:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        for i, waveform in enumerate(waveforms):
+            if len(waveform) in self.bad_lengths:
+                raise NonFiniteError("not finite", i, 3)
+        return np.array([[len(waveform)] for waveform in waveforms], np.float32)
+
+
+def test_out_of_memory_halves_the_batch():
+    waveforms = [np.zeros(n, np.float32) for n in range(1, 12)]
+    encoder = Faulty(largest=3)
+    assert [int(v[0]) for v in extraction._embed(encoder, waveforms)] == list(range(1, 12))
+    with pytest.raises(extraction.UserError, match="out of memory on one clip"):
+        extraction._embed(Faulty(largest=0), waveforms)
+
+
+def test_an_embedding_that_is_not_finite_is_named_never_zero():
+    waveforms = [np.zeros(n, np.float32) for n in range(1, 8)]
+    vectors = extraction._embed(Faulty(bad_lengths=(1, 4, 7)), waveforms)
+    for n, vector in enumerate(vectors, start=1):
+        if n in (1, 4, 7):
+            assert "not finite at layer 3 in torch.float16" in vector
+        else:
+            assert vector[0] == n
+
+
+def test_batches_do_not_depend_on_order_or_duplicates():
+    rng = np.random.default_rng(0)
+    digests, seconds = [bytes([i]) for i in range(50)], rng.uniform(0.1, 5, 50)
+    plan = [[digests[i] for i in batch] for batch in plan_batches(Catalogue(digests, seconds), 30, False, 10)]
+    shuffle = rng.permutation(np.concatenate([np.arange(50), np.arange(10)]))
+    mixed = Catalogue([digests[i] for i in shuffle], seconds[shuffle])
+    assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, 30, False, 10)] == plan
+    assert all(len(batch) == 2 for batch in plan_batches(Catalogue(digests, seconds), 5, True, 10))
