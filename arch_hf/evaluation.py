@@ -18,7 +18,7 @@ from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.numpy import save
 
 from arch_hf.corpora import CORPUS_NAMES, CorpusData, load_corpus
-from arch_hf.corpora.synthetic import SYNTHETIC_NAMES
+from arch_hf.corpora.registry import SYNTHETIC_NAMES
 from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.extraction import Catalogue, Extraction, extract, read_catalogue, recipe
@@ -145,6 +145,41 @@ def run_job(job: Job, accelerator: Accelerator) -> Iterator[tuple[str, list[dict
             yield name, _evaluate(job, encoder, layers, data, found, accelerator, floors)
         except UserError as error:
             yield name, error
+
+
+def plan_job(job: Job) -> Iterator[tuple[str, dict | UserError]]:
+    """What the job would have to do, without doing it: per corpus the number of `clips`, `stored` among them, `hours` of audio (as the
+    encoder would see it), and `gigabytes` that the embeddings take on disk.
+
+    Raises:
+        UserError: if the model cannot be loaded.
+    """
+    encoder = AudioEncoder.from_pretrained(job.model_id, revision=job.revision, trust_remote_code=job.trust_remote_code)
+    protocol = get_protocol(job.protocol)
+    depth = "last" if job.chosen_layers(encoder.n_layers) == [-1] else "all"
+    for name in job.corpora:
+        try:
+            data = load_corpus(name, data_dir=job.data_dir, limit=job.limit, **job.dataset_options)
+            found = read_catalogue(data, job.cache, progress=True)
+        except UserError as error:
+            yield name, error
+            continue
+        seconds = protocol.max_seconds_for(data.corpus)
+        settings = {"padding": protocol.padding, "max_seconds": seconds, "layers": depth}
+        store = EmbeddingStore(job.cache, recipe(encoder, **settings))
+        audio = (
+            len(data.table) * seconds if protocol.padding == "max_length" else np.minimum(found.seconds, seconds).sum()
+        )
+        width = encoder.embedding_size * (encoder.n_layers if depth == "all" else 1)
+        yield (
+            name,
+            {
+                "clips": len(data.table),
+                "stored": sum(digest in store for digest in found.digests),
+                "hours": float(audio) / 3600,
+                "gigabytes": len(data.table) * width * 4 / 1e9,
+            },
+        )
 
 
 def _load_encoder(job: Job, model_id: str, accelerator: Accelerator) -> AudioEncoder:

@@ -9,7 +9,7 @@ from arch_hf.errors import UserError
 
 # One module per area; each adds its subcommands and sets `run`, a function of the parsed arguments that returns the exit status.
 # Modules import what is heavy inside `run`, so that `arch-hf --help` answers at once.
-AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "compare", "report", "publish")
+AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "doctor", "compare", "report", "publish")
 
 
 class _Parser(argparse.ArgumentParser):

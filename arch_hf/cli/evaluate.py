@@ -1,5 +1,6 @@
 """`arch-hf evaluate`: the main job."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -31,6 +32,7 @@ def add_parser(subparsers) -> None:
     add("--cache_dir", help="where embeddings are kept (default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf)")
     add("--limit", type=int, metavar="N", help="at most N clips per split: a quick look, not a score")
     add("--overwrite", action="store_true", help="score again what has a complete result already")
+    add("--dry_run", action="store_true", help="say what there is to do, how much of it is stored already, and stop")
     add("--push_to_hub", action="store_true", help="put the results on the model's page")
     add("--create_pr", action="store_true", help="with --push_to_hub: as a pull request, for a model that is not yours")
     add("--trust_remote_code", action="store_true", help="run the model's own code from the Hub")
@@ -61,6 +63,8 @@ def run(args) -> int:
         trust_remote_code=args.trust_remote_code,
         dataset_options={name: getattr(args, name) for name in columns if getattr(args, name)},
     )
+    if args.dry_run:
+        return _dry_run(job)
     accelerator = Accelerator()
     say = print if accelerator.is_main_process else (lambda *_, **__: None)
     results, failed = [], False
@@ -88,6 +92,23 @@ def run(args) -> int:
     return int(failed or not all(result["complete"] for result in results))
 
 
+def _dry_run(job) -> int:
+    from arch_hf.evaluation import plan_job
+    from arch_hf.tables import align
+
+    rows, failed = [["corpus", "clips", "stored", "hours", "GB"]], False
+    for name, plan in plan_job(job):
+        if isinstance(plan, UserError):
+            print(f"error: {name}: {plan}", file=sys.stderr)
+            failed = True
+        else:
+            rows.append(
+                [name, str(plan["clips"]), str(plan["stored"]), f"{plan['hours']:.2f}", f"{plan['gigabytes']:.3f}"]
+            )
+    print(align(rows))
+    return int(failed)
+
+
 def _paths(job, results):
     from arch_hf.results import model_folder, result_name
 
@@ -101,8 +122,6 @@ def check_writable(folder: Path) -> None:
     Raises:
         UserError: if the folder, or the nearest parent that exists, cannot be written.
     """
-    import os
-
     existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
     if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise UserError(f"--output_dir {folder}: {existing} is not a folder that can be written; choose another")
