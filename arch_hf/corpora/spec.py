@@ -3,7 +3,10 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from arch_hf.corpora.raw import RawFolder
 
 
 @dataclass(frozen=True)
@@ -21,9 +24,10 @@ class Source:
 class Clip:
     """One clip of a raw archive: where it lies and what the corpus says about it.
 
-    `label` is one class name, or a tuple of them for a multi-label corpus. `group` is the unit that must not cross train
-    and test (speaker, source recording, artist). The two `arch_v1_*` are set where the paper departs from the official split or
-    label; a clip that the paper leaves out has the split None.
+    `path` is where the file is, or would be: a clip that the corpus's metadata lists may be missing on disk. `clip_id` is
+    unique in the corpus. `label` is one class name, or a tuple of them for a multi-label corpus. `group` is the unit that must
+    not cross train and test (speaker, source recording, artist). The two `arch_v1_*` are set where the paper departs from the
+    official split or label; a clip that the paper leaves out has the split None.
     """
 
     path: Path
@@ -39,14 +43,15 @@ class Clip:
 class Corpus:
     """The facts of one corpus, and how its raw layout reads.
 
-    `read` takes the raw folder and yields every clip in an order that depends on names alone. `splits` maps each split
-    of the full corpus to its number of clips, in order. Durations are in seconds. `rehost` says whether the licence lets anyone
-    publish the audio again ("public") or not ("private", with the reason).
+    `read` takes the raw folder and yields every clip that is there or that the metadata lists, in any order: the canonical
+    order is `splits`, then `clip_id`. `splits` maps each split of the full corpus to its number of clips, in order. `classes`
+    is empty where they are those that the metadata hold, sorted. Durations are in seconds. `rehost` says whether the licence lets
+    anyone publish the audio again ("public") or not ("private", with the reason).
     """
 
     name: str
     title: str
-    domain: Literal["events", "music", "speech"]
+    domain: Literal["events", "music", "speech", "other"]
     task: Literal["single_label", "multi_label"]
     classes: tuple[str, ...]
     splits: Mapping[str, int]
@@ -54,7 +59,8 @@ class Corpus:
     licence: str
     citation: str
     homepage: str
-    read: Callable[[Path], Iterable[Clip]]
+    read: Callable[["RawFolder"], Iterable[Clip]]
+    layout: str = ""  # what the raw folder holds, for whoever gave the wrong one
     sources: tuple[Source, ...] = ()
     languages: tuple[str, ...] = ()
     rehost: Literal["public", "private"] = "public"
@@ -62,6 +68,11 @@ class Corpus:
     known_bad: Mapping[str, str] = field(default_factory=dict)  # clip_id -> why it can never be used
     table1: tuple[int, float, int] | None = None  # the paper's Table 1: clips, mean seconds, classes
     human_accuracy: float | None = None  # in [0, 1], where published
+    groups: tuple[str, ...] = ()  # every group of the full corpus, where they are few: its speakers
+    freesound_id: Literal["group", "clip_id"] | None = (
+        None  # which column holds the Freesound id, for corpora made from it
+    )
+    notes: tuple[str, ...] = ()  # what a user of the corpus should know; sentences for the card
     version: str = "1.0.0"
 
     @property

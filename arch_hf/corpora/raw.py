@@ -1,0 +1,201 @@
+"""Reading raw archives: which files there are, and tables whose every fault has a line number.
+
+A corpus is unpacked in many ways: with its top folder, without it, inside another one. `RawFolder` lists the folder once
+and finds a file by the end of its path, so that all of these read alike. It only ever gives out files that lie inside
+the folder: a name in a metadata file that points elsewhere cannot be followed.
+"""
+
+import csv
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from arch_hf.errors import UserError
+
+csv.field_size_limit(1 << 24)
+
+
+def nfc(text: str) -> str:
+    """One spelling of accents: some file systems split é into two characters, and a clip's id must not depend on that.
+
+    Example:
+        >>> len("e\u0301"), len(nfc("e\u0301"))
+        (2, 1)
+    """
+    return unicodedata.normalize("NFC", text)
+
+
+class RawFolder:
+    """The files of a raw archive.
+
+    Hidden files (.DS_Store, ._x.wav) are passed over. Links that leave the folder are refused.
+    """
+
+    def __init__(self, root: str | Path, layout: str = ""):
+        self.root = Path(root)
+        self.layout = layout
+        if not self.root.is_dir():
+            what = "a file; unpack it and give the folder" if self.root.exists() else "no such folder"
+            raise UserError(f"--raw_dir {self.root}: {what}")
+        self._inside = os.path.realpath(self.root)
+        self._by_name: dict[str, list[str]] = {}
+        self.files: list[str] = []  # relative, "/" between parts, in an order that depends on names alone
+        for relative in self._list(str(self.root), ""):
+            self.files.append(relative)
+        self.files.sort(key=lambda path: (nfc(path), path))
+        for path in self.files:
+            self._by_name.setdefault(nfc(path.rpartition("/")[2]), []).append(path)
+        if not self.files:
+            raise self.wrong("is empty")
+
+    def _list(self, folder: str, prefix: str) -> Iterator[str]:
+        try:
+            entries = list(os.scandir(folder))
+        except OSError as error:
+            raise UserError(f"cannot read {folder}: {error.strerror}") from None
+        for entry in entries:
+            if entry.name.startswith(".") or entry.name == "__MACOSX":
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                yield from self._list(entry.path, f"{prefix}{entry.name}/")
+            elif entry.is_file(follow_symlinks=False):
+                yield prefix + entry.name
+            elif entry.is_symlink():
+                self._check_link(entry.path)
+                if entry.is_file():
+                    yield prefix + entry.name
+
+    def _check_link(self, path: str) -> None:
+        target = os.path.realpath(path)
+        if os.path.commonpath([self._inside, target]) != self._inside:
+            raise UserError(
+                f"{path} is a link to {target}, outside --raw_dir; copy the file or give the folder that holds it"
+            )
+
+    def wrong(self, what: str) -> UserError:
+        """The error for a folder that is not this corpus."""
+        expected = f"; expected {self.layout}" if self.layout else ""
+        return UserError(f"--raw_dir {self.root} {what}{expected}")
+
+    def find(self, path: str) -> Path | None:
+        """The file whose path is `path` or ends with it; the one nearest to the top if there are several."""
+        wanted = nfc(path)
+        if wanted.startswith("/") or ".." in wanted.split("/"):
+            raise UserError(f"the path {path!r} in the metadata leaves the raw folder {self.root}; it is refused")
+        found = [p for p in self._by_name.get(wanted.rpartition("/")[2], ()) if f"/{nfc(p)}".endswith(f"/{wanted}")]
+        return self.root / min(found, key=lambda p: (p.count("/"), p)) if found else None
+
+    def one(self, *paths: str) -> Path:
+        """The first of these files that is there.
+
+        Raises:
+            UserError: if none is; the message says what the folder should hold.
+        """
+        for path in paths:
+            if found := self.find(path):
+                return found
+        raise self.wrong(f"holds no {' or '.join(paths)}, at the top or in a sub-folder")
+
+    def locate(self, path: str) -> Path:
+        """The file, or where it should be."""
+        return self.find(path) or self.root / path
+
+    def matching(self, pattern: str, missing: str) -> list[tuple[Path, re.Match]]:
+        """Every file whose name (folders aside) matches the whole `pattern`, with the match, one per name, ordered by name.
+
+        Some copies hold everything twice, in a nested folder: the file nearest to the top is taken.
+
+        Raises:
+            UserError: if there is none; `missing` names what was looked for.
+        """
+        compiled, found = re.compile(pattern), []
+        for name, paths in self._by_name.items():
+            if match := compiled.fullmatch(name):
+                found.append((self.root / min(paths, key=lambda p: (p.count("/"), p)), match))
+        if not found:
+            raise self.wrong(f"holds no {missing}")
+        return sorted(found, key=lambda item: item[1].string)
+
+
+class Row(dict):
+    """One record of a metadata file, which knows its place: `where` is "path:line"."""
+
+    def __init__(self, where: str, values: Iterable):
+        super().__init__(values)
+        self.where = where
+
+    def fault(self, what: str) -> UserError:
+        return UserError(f"{self.where}: {what}")
+
+    def choose(self, column: str, allowed: Sequence[str]) -> str:
+        """The value of a column, one of `allowed`."""
+        if self[column] not in allowed:
+            choices = ", ".join(map(str, list(allowed)[:12])) + (", ..." if len(allowed) > 12 else "")
+            raise self.fault(f"{column} is {self[column]!r}, not one of {choices}")
+        return self[column]
+
+    def integer(self, column: str) -> int:
+        try:
+            return int(self[column])
+        except (TypeError, ValueError):
+            raise self.fault(f"{column} is {self[column]!r}, not a whole number") from None
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with open(path, "rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                bad = line[error.start : error.start + 1]
+                raise UserError(f"{path}:{number}: not UTF-8 (byte {bad!r} at column {error.start + 1})") from None
+
+
+def read_table(
+    path: Path, columns: Sequence[str], delimiter: str = ",", header: Sequence[str] | None = None
+) -> Iterator[Row]:
+    """The records of a CSV or TSV file, which must have these `columns`. With `header`, the file has no header line.
+
+    Raises:
+        UserError: for a missing column, a line with too few or too many fields, or bytes that are no UTF-8, with the line.
+    """
+    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
+    try:
+        names = list(header or next(reader, ()))
+        check_columns(path, 1, names, columns)
+        for fields in reader:
+            if not fields:
+                continue
+            if len(fields) != len(names):
+                raise UserError(f"{path}:{reader.line_num}: {len(fields)} fields, where the header has {len(names)}")
+            yield Row(f"{path}:{reader.line_num}", zip(names, fields, strict=True))
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def check_columns(path: Path, line: int, names: Sequence[str], columns: Sequence[str]) -> None:
+    if missing := [column for column in columns if column not in names]:
+        there = ", ".join(names[:12]) + (", ..." if len(names) > 12 else "")
+        raise UserError(f"{path}:{line}: no column {', '.join(missing)} (there are: {there or 'none'})")
+
+
+def read_json_lines(path: Path, keys: Sequence[str]) -> Iterator[Row]:
+    """The records of a JSON-lines file, each an object that must have these `keys`.
+
+    Raises:
+        UserError: for a line that is no JSON object, lacks a key or is no UTF-8, with the line.
+    """
+    for number, line in enumerate(_lines(path), 1):
+        if not line.strip():
+            continue
+        try:
+            record = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise UserError(f"{path}:{number}: not JSON ({error.msg} at column {error.colno})") from None
+        if not isinstance(record, dict):
+            raise UserError(f"{path}:{number}: not a JSON object")
+        check_columns(path, number, list(record), keys)
+        yield Row(f"{path}:{number}", record)
