@@ -71,19 +71,17 @@ class Job:
         return Path(self.cache_dir) if self.cache_dir else default_cache_dir()
 
     def chosen_layers(self, n_layers: int) -> list[int]:
-        """The layers to score: -1 for the last one, else indices of hidden states."""
-        if self.layers == "last":
-            return [-1]
-        if self.layers == "all":
-            return list(range(n_layers))
+        """The layers to score: indices of hidden states, the last one always as -1."""
+        if self.layers in ("last", "all"):
+            return [-1] if self.layers == "last" else [*range(n_layers - 1), -1]
         try:
             chosen = [int(part) for part in self.layers.split(",")]
         except ValueError:
             raise UserError(f"--layers is '{self.layers}': give last, all, or numbers such as 0,6,12") from None
-        wrong = [layer for layer in chosen if not 0 <= layer < n_layers]
+        wrong = [layer for layer in chosen if not -1 <= layer < n_layers]
         if wrong:
             raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
-        return chosen
+        return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
 
 
 def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[dict]:
@@ -263,7 +261,35 @@ def _evaluate(
             metadata = {"clip_ids": json.dumps(table.clip_id)}
             write_atomically(paths[layer].with_suffix(".predictions.safetensors"), save(predictions, metadata))
             write_result(paths[layer], results[layer])
+    if len(layers) > 1:
+        curve = layer_curve(results)
+        for layer, result in results.items():
+            result["layer_curve"] = curve
+            if accelerator.is_main_process:
+                write_result(paths[layer], result)
     return list(results.values())
+
+
+def layer_curve(results: dict[int, dict]) -> dict:
+    """Each layer's mean validation score, and the layer that it chooses: the test set has no say. Ties go to the deeper layer.
+
+    Example:
+        >>> runs = lambda value: {"runs": [{"validation": value}]}
+        >>> layer_curve({0: runs(0.5), 6: runs(0.7), -1: runs(0.6)})["best"]
+        6
+    """
+    means = {}
+    for layer, result in results.items():
+        values = [run["validation"] for run in result["runs"] if run["validation"] is not None]
+        means[layer] = float(np.mean(values)) if values else None
+    known = [layer for layer, mean in means.items() if mean is not None]
+    depth = {layer: position for position, layer in enumerate(results)}
+    best = max(known, key=lambda layer: (means[layer], depth[layer])) if known else None
+    return {
+        "by": "mean validation score",
+        "best": best,
+        "validation": {str(layer): mean for layer, mean in means.items()},
+    }
 
 
 def _label_column(data: CorpusData, protocol) -> str:

@@ -84,7 +84,7 @@ def head_of(encoder, data, found, protocol, layer: int, seeds: int, limit: int |
     return {
         "schema_version": SCHEMA_VERSION,
         "complete": False,
-        "model": encoder.describe(),
+        "model": {**encoder.describe(), "n_layers": encoder.n_layers},
         "dataset": {
             "id": dataset_id(data),
             "config": data.config,

@@ -77,6 +77,10 @@ def remarks(result: dict) -> list[str]:
         shown = "; ".join(f"{clip['clip_id']}: {clip['reason']}" for clip in excluded[:5])
         more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
         lines.append(f"{name}: {len(excluded)} clips not used: {shown}{more}")
+    curve = result.get("layer_curve")
+    if curve and curve["best"] is not None:
+        best = "the last layer" if curve["best"] == -1 else f"layer {curve['best']}"
+        lines.append(f"{name}: validation chooses {best}")
     reason = why_not_comparable(result)
     if reason:
         lines.append(f"{name}: not to be compared with published numbers: {reason}")
