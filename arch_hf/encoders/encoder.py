@@ -1,20 +1,30 @@
 """AudioEncoder: any audio model of transformers as a function from clips to vectors."""
 
+import json
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from arch_hf.encoders.loading import load
+from arch_hf.encoders import batching
+from arch_hf.encoders.families import AudioHalf
+from arch_hf.encoders.inputs import Inputs, Piece, own_frames
+from arch_hf.encoders.loading import Loaded, fold_weight_norm, hash_weights, load, parse_dtype
 from arch_hf.errors import UserError
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
-POOLING_VERSION = "mean-1"
+POOLING_VERSION = 1
 
-# Seconds of audio that go through the model at once. A CPU gains nothing from large batches and loses its caches.
-_BATCH_SECONDS = {"cpu": 20, "cuda": 480}
+# Seconds of audio that go through the model at once. It bounds the memory, of all hidden states too. A CPU is fastest
+# with little at a time (its caches); a GPU needs much to be busy.
+_BATCH_SECONDS = {"cpu": 12, "cuda": 480}
 
 
 class NonFiniteError(UserError):
-    """The model gave NaN or infinity for clip number `index` of those handed to `embed`, first in `layer`."""
+    """The model gave NaN or infinity: for clip number `index` of those handed to `embed`, first in hidden state `layer`.
+
+    The message names both and the dtype; a caller that knows the clip's name adds it.
+    """
 
     def __init__(self, message: str, index: int, layer: int):
         super().__init__(message)
@@ -25,56 +35,81 @@ class NonFiniteError(UserError):
 class AudioEncoder:
     """A frozen audio encoder: clips in, one vector per clip out.
 
+    Attributes:
+        model_id, revision: as asked for; the commit for a model of the Hub, None for a folder.
+        weights_sha256: of the encoder's weights, the same for every dtype and file format.
+        model_class, n_parameters: of the encoder (of Whisper, CLAP and the like the audio part alone).
+        sampling_rate: in Hz, of the waveforms that `embed` takes.
+        embedding_size: of a clip's vector.
+        n_layers: number of hidden states, the input of the first layer among them: layers are 0 ... n_layers - 1.
+        dtype, device: of the computation; embeddings are float32 always.
+
     Example:
         >>> encoder = AudioEncoder.from_pretrained("logmel")
         >>> encoder.embed([np.zeros(16000, np.float32), np.zeros(400, np.float32)]).shape
         (2, 128)
     """
 
-    def __init__(
-        self, model, feature_extractor, model_id, revision=None, weights_sha256=None, dtype=None, device="cpu"
-    ):
-        self.model_id = str(model_id)
-        self.revision = revision
-        self.weights_sha256 = weights_sha256
-        self.feature_extractor = feature_extractor
-        self.dtype = dtype or torch.float32
+    def __init__(self, loaded: Loaded, model_id: str, dtype: torch.dtype = torch.float32, device="cpu", compiled=False):
+        half = AudioHalf(loaded.model).eval().requires_grad_(False)
+        self.model_id = model_id
+        self.revision = loaded.revision
+        self.weights_sha256 = hash_weights(half.encoder)
+        self.model_class = type(half.encoder).__name__
+        self.n_parameters = sum(p.numel() for p in half.encoder.parameters())
+        self.dtype = dtype
         self.device = torch.device(device)
-        self.model_class = type(model).__name__
-        self.n_parameters = sum(p.numel() for p in model.parameters())
-        self.sampling_rate = int(feature_extractor.sampling_rate)
-        self._model = model.eval().requires_grad_(False).to(self.device, self.dtype)
-        states = self._hidden_states(self._prepare(np.zeros(self.sampling_rate, np.float32), "none", None))
+        fold_weight_norm(half.encoder)
+        self.inputs = Inputs(loaded.feature_extractor, half)
+        self.sampling_rate = self.inputs.rate
+        self.half = half.to(self.device, dtype)
+        self._ends = batching.watch_clip_ends(half)
+        with torch.inference_mode():
+            probe = self.inputs.pieces(0, np.zeros(self.sampling_rate, np.float32), None)[0].values
+            states = half.settle(probe[None].to(self.device, dtype))
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
+        if compiled:
+            half.encoder.compile(dynamic=True)
 
     @classmethod
-    def from_pretrained(cls, model_id, revision=None, dtype=None, *, device="cpu", trust_remote_code=False):
-        """Load a model by its Hub id or from a folder, or the built-in "logmel" or "mfcc".
+    def from_pretrained(
+        cls, model_id, revision=None, dtype=None, *, device="cpu", trust_remote_code=False, compiled=False
+    ) -> "AudioEncoder":
+        """Load an encoder by its Hub id or from a folder, or one of the built-in baselines "logmel" and "mfcc".
 
-        `dtype`: None (float32), a torch.dtype or its name.
+        Args:
+            model_id: Hub id or folder; with a preprocessor_config.json, as every audio model has one.
+            revision: commit, branch or tag of a Hub model.
+            dtype: torch.float32 (None), torch.bfloat16 or torch.float16, or the name of one.
+            device: where to compute.
+            trust_remote_code: run the model's own code, if it brings any.
+            compiled: through torch.compile; worth its minutes only for long runs.
+
+        Raises:
+            UserError: if the id is unknown, the model takes no audio, or a weight or file is missing.
+
+        Example:
+            >>> AudioEncoder.from_pretrained("mfcc", dtype="float32").embedding_size
+            26
         """
-        if isinstance(dtype, str):
-            dtype = getattr(torch, dtype)
-        loaded = load(str(model_id), revision, trust_remote_code)
-        return cls(
-            loaded.model,
-            loaded.feature_extractor,
-            model_id,
-            loaded.revision,
-            loaded.weights_sha256,
-            dtype,
-            device,
-        )
+        dtype = parse_dtype(dtype)
+        return cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled)
 
     @property
     def preprocessing(self) -> str:
-        """All but the weights that an embedding depends on, as one stable line."""
-        settings = {k: v for k, v in sorted(self.feature_extractor.to_dict().items()) if k != "processor_class"}
-        return f"{settings} pooling={POOLING_VERSION}"
+        """All that an embedding depends on but the weights and the dtype, as one stable line of JSON."""
+        settings = self.inputs.feature_extractor.to_dict()
+        settings = {k: v for k, v in settings.items() if isinstance(v, (str, int, float, bool, type(None)))}
+        return json.dumps({"feature_extractor": settings, "pooling": POOLING_VERSION}, sort_keys=True)
 
     def describe(self) -> dict:
-        """The `model` block of a result."""
+        """The `model` block of a result.
+
+        Example:
+            >>> AudioEncoder.from_pretrained("logmel").describe()["class"]
+            'LogMelModel'
+        """
         return {
             "id": self.model_id,
             "revision": self.revision,
@@ -85,50 +120,106 @@ class AudioEncoder:
             "embedding_size": self.embedding_size,
         }
 
-    def embed(self, waveforms, padding="none", max_seconds=None, layers="last") -> np.ndarray:
-        """Waveforms, a list of float32 [samples] at `sampling_rate`, to float32 [clips, dim] or [clips, layers, dim].
+    def embed(
+        self,
+        waveforms: Sequence[np.ndarray],
+        padding: str = "none",
+        max_seconds: float | None = None,
+        layers: str = "last",
+    ) -> np.ndarray:
+        """One vector per clip: the mean over time of the last hidden state, or of every one.
 
-        `padding="max_length"` cuts each clip to `max_seconds` and zero-pads it to that, without an attention mask;
-        `padding="none"` leaves it as long as it is. `layers="all"` gives every hidden state, the last one last.
+        Args:
+            waveforms: float32 [samples] each, at `sampling_rate`, any mix of lengths.
+            padding: "none": every clip as long as it is, pooled over its own frames; its embedding does not depend on
+                its batch mates. "max_length" (arch-v1): cut to `max_seconds`, zero-padded to that by the model's own
+                feature extractor, no attention mask, pooled over all frames, padding included.
+            max_seconds: for padding="max_length".
+            layers: "last" or "all"; the last of all is the same as "last".
+
+        A clip shorter than the encoder's receptive field is zero-padded to it. Encoders of one fixed window (Whisper
+        30 s, AST 10 s, CLAP 10 s) take a longer clip in consecutive windows; with padding="none" the frames that hold
+        the clip's own sound are pooled (CLAP fills its window by repeating the clip: all of them). Other encoders
+        take a clip of any length whole: the caller cuts.
+
+        Returns:
+            float32 [clips, embedding_size], or [clips, n_layers, embedding_size] for layers="all".
+
+        Raises:
+            NonFiniteError: if the model gives NaN or infinity; with the index of the clip, the layer and the dtype.
+
+        Example:
+            >>> encoder = AudioEncoder.from_pretrained("logmel")
+            >>> clips = [np.ones(8000, np.float32), np.ones(20000, np.float32)]
+            >>> encoder.embed(clips, padding="max_length", max_seconds=1.0, layers="all").shape
+            (2, 1, 128)
         """
-        if padding == "max_length" and max_seconds is None:
-            raise ValueError('padding="max_length" needs max_seconds')
-        inputs = [self._prepare(waveform, padding, max_seconds) for waveform in waveforms]
-        out = np.empty((len(inputs), self.n_layers, self.embedding_size), np.float32)
-        for batch in self._batches(inputs):
-            states = self._hidden_states(torch.cat([inputs[i] for i in batch]))
-            pooled = torch.stack([state.float().mean(1) for state in states], dim=1)
-            out[batch] = pooled.cpu().numpy()
-        for index, layer in np.argwhere(~np.isfinite(out).all(-1))[:1]:
-            raise NonFiniteError(
-                f"clip {index}: layer {layer} of {self.model_id} is not finite in {self.dtype}", int(index), int(layer)
-            )
-        return out if layers == "all" else out[:, -1]
-
-    def _prepare(self, waveform, padding, max_seconds) -> torch.Tensor:
-        options = {}
-        if padding == "max_length":
-            length = round(max_seconds * self.sampling_rate)
-            waveform = waveform[:length]
-            options = {"padding": "max_length", "max_length": length}
-        # A list: handed a 2-D array, feature extractors take the batch for one clip.
-        features = self.feature_extractor(
-            [np.asarray(waveform, np.float32)], sampling_rate=self.sampling_rate, return_tensors="pt", **options
-        )
-        return features[self._model.main_input_name]
-
-    def _batches(self, inputs) -> list[list[int]]:
-        by_length: dict[tuple, list[int]] = {}
-        for i, tensor in enumerate(inputs):
-            by_length.setdefault(tuple(tensor.shape), []).append(i)
-        batches = []
-        for shape, indices in by_length.items():
-            seconds = shape[-1] / self.sampling_rate
-            size = max(1, int(_BATCH_SECONDS.get(self.device.type, 480) / seconds))
-            batches += [indices[i : i + size] for i in range(0, len(indices), size)]
-        return batches
+        max_seconds = self._check_arguments(waveforms, padding, max_seconds, layers)
+        pieces = [p for i, waveform in enumerate(waveforms) for p in self.inputs.pieces(i, waveform, max_seconds)]
+        all_layers = layers == "all"
+        totals = np.zeros((len(waveforms), self.n_layers if all_layers else 1, self.embedding_size))
+        counts = np.zeros(len(waveforms), np.int64)
+        seconds = _BATCH_SECONDS.get(self.device.type, _BATCH_SECONDS["cuda"])
+        for batch in batching.plan(pieces, seconds, self.sampling_rate, self.half.mask_exact):
+            members = [pieces[i] for i in batch]
+            sums, frames = self._pool(members, all_layers, own_only=padding == "none")
+            for piece, total, count in zip(members, sums, frames, strict=True):
+                totals[piece.clip] += total
+                counts[piece.clip] += count
+        out = (totals / np.maximum(counts, 1)[:, None, None]).astype(np.float32)
+        self._check_finite(out, pieces, all_layers)
+        return out if all_layers else out[:, 0]
 
     @torch.inference_mode()
-    def _hidden_states(self, values: torch.Tensor) -> list[torch.Tensor]:
-        output = self._model(values.to(self.device, self.dtype), output_hidden_states=True)
-        return [*output.hidden_states[:-1], output.last_hidden_state]
+    def _pool(self, pieces: list[Piece], all_layers: bool, own_only: bool) -> tuple[np.ndarray, list[int]]:
+        """Mean times count of frames, float64 [pieces, layers, dim], and the count; of the final state's frames."""
+        states, frames = batching.run(self.half, self._ends, pieces, self.device, self.dtype, all_layers)
+        means, counts = [], [0] * len(pieces)
+        for state in states:  # each is pooled at once, and of the padded or windowed ones only what is the clip's own
+            n = state.shape[1]
+            if frames is not None:
+                own = torch.arange(n, device=self.device) < frames[:, None]
+            else:
+                masks = [own_frames(self.half, self.inputs, p, n) if own_only else None for p in pieces]
+                own = None
+                if any(mask is not None for mask in masks):
+                    full = torch.ones(n, dtype=torch.bool)
+                    own = torch.stack([full if mask is None else mask for mask in masks]).to(self.device)
+            if own is None:
+                means.append(state.float().mean(1))
+                counts = [n] * len(pieces)
+            else:
+                weights = own.float()
+                means.append((state.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True))
+                counts = own.sum(1).tolist()
+        pooled = torch.stack(means, dim=1).double().cpu().numpy()
+        return pooled * np.array(counts)[:, None, None], counts
+
+    def _check_arguments(self, waveforms, padding, max_seconds, layers) -> float | None:
+        if padding not in ("none", "max_length"):
+            raise ValueError(f'padding is "none" or "max_length", not {padding!r}')
+        if layers not in ("last", "all"):
+            raise ValueError(f'layers is "last" or "all", not {layers!r}')
+        if padding == "max_length" and not (max_seconds and max_seconds > 0):
+            raise ValueError('padding="max_length" needs max_seconds > 0')
+        for i, waveform in enumerate(waveforms):
+            if getattr(waveform, "ndim", None) != 1 or len(waveform) == 0:
+                raise ValueError(f"waveform {i} is not a 1-D array with samples in it")
+        return max_seconds if padding == "max_length" else None
+
+    def _check_finite(self, out: np.ndarray, pieces: list[Piece], all_layers: bool) -> None:
+        bad = np.flatnonzero(~np.isfinite(out).all(axis=(1, 2)))
+        if len(bad) == 0:
+            return
+        clip = int(bad[0])
+        states = out[clip]
+        if not all_layers:  # once more, to name the layer in which it began
+            sums, _ = self._pool([next(p for p in pieces if p.clip == clip)], True, True)
+            states = sums[0]
+        broken = np.flatnonzero(~np.isfinite(states).all(axis=1))
+        layer = int(broken[0]) if len(broken) else self.n_layers - 1
+        name = str(self.dtype).removeprefix("torch.")
+        advice = "check the clip and the weights" if self.dtype == torch.float32 else "try --dtype float32"
+        raise NonFiniteError(
+            f"clip {clip}: hidden state {layer} of {self.model_id} is not finite in {name}; {advice}", clip, layer
+        )

@@ -20,13 +20,12 @@ class Loaded:
     model: nn.Module
     feature_extractor: object
     revision: str | None
-    weights_sha256: str
 
 
 def load(model_id: str, revision: str | None = None, trust_remote_code: bool = False) -> Loaded:
     if model_id in BASELINES:
         model, feature_extractor = make_baseline(model_id)
-        return Loaded(model, feature_extractor, None, hash_weights(model))
+        return Loaded(model, feature_extractor, None)
     try:
         options = {"revision": revision, "trust_remote_code": trust_remote_code}
         feature_extractor = AutoFeatureExtractor.from_pretrained(model_id, **options)
@@ -34,9 +33,20 @@ def load(model_id: str, revision: str | None = None, trust_remote_code: bool = F
     except (OSError, ValueError) as error:
         raise UserError(f"cannot load {model_id}: {error}") from None
     commit = None if Path(model_id).is_dir() else getattr(model.config, "_commit_hash", None)
-    digest = hash_weights(model)
-    fold_weight_norm(model)
-    return Loaded(model, feature_extractor, commit, digest)
+    return Loaded(model, feature_extractor, commit)
+
+
+def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
+    """
+    Example:
+        >>> parse_dtype("bfloat16"), parse_dtype(None)
+        (torch.bfloat16, torch.float32)
+    """
+    names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    dtype = torch.float32 if dtype is None else names.get(dtype, dtype)
+    if dtype not in names.values():
+        raise UserError(f"dtype {dtype} is none of {', '.join(names)}")
+    return dtype
 
 
 def hash_weights(model: nn.Module) -> str:

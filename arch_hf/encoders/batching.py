@@ -1,0 +1,123 @@
+"""Clips of any lengths in one batch, each with the hidden states that it has alone.
+
+Two things in a waveform encoder see past the end of a clip although the attention is masked: the group norm of the
+first convolution, whose statistics run over time, and convolutions over time that pad the sequence themselves. Both
+are told here where each clip ends. Batches are cut so that little of them is padding.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from arch_hf.encoders.families import AudioHalf
+from arch_hf.encoders.inputs import Piece
+
+# At most this share of a batch may be padding.
+MAX_PADDING = 0.06
+
+
+class ClipEnds:
+    """Lengths of the clips in the batch under way, in samples and in frames; None while nothing is padded."""
+
+    samples: torch.Tensor | None = None
+    frames: torch.Tensor | None = None
+
+
+class ClipGroupNorm(nn.Module):
+    """The group norm after the first convolution, with statistics over each clip alone, not over its padding.
+
+    Example:
+        >>> norm, ends = nn.GroupNorm(4, 4), ClipEnds()
+        >>> clip_norm = ClipGroupNorm(norm, nn.Conv1d(1, 4, kernel_size=10, stride=5), ends)
+        >>> clip, padded = torch.randn(1, 4, 19), torch.randn(2, 4, 50)
+        >>> padded[0, :, :19] = clip[0]
+        >>> ends.samples = torch.tensor([100, 255])  # 19 and 50 frames
+        >>> torch.allclose(clip_norm(padded)[0, :, :19], norm(clip)[0], atol=1e-6)
+        True
+    """
+
+    def __init__(self, norm: nn.GroupNorm, conv: nn.Conv1d, ends: ClipEnds):
+        super().__init__()
+        self.norm = norm
+        self.kernel, self.stride = conv.kernel_size[0], conv.stride[0]
+        self.ends = ends
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Hidden states [batch, channels, frames], normalised; zero behind the end of a clip."""
+        if self.ends.samples is None:
+            return self.norm(hidden)
+        out = torch.zeros_like(hidden)
+        for i, samples in enumerate(self.ends.samples.tolist()):
+            frames = (samples - self.kernel) // self.stride + 1
+            out[i, :, :frames] = self.norm(hidden[i : i + 1, :, :frames])[0]
+        return out
+
+
+def watch_clip_ends(half: AudioHalf) -> ClipEnds:
+    """Tell the group norm and the padding convolutions of an encoder where clips end, through the object returned."""
+    ends = ClipEnds()
+
+    def silence_padding(module, args):
+        if ends.frames is None:
+            return None
+        (hidden,) = args
+        inside = torch.arange(hidden.shape[-1], device=hidden.device) < ends.frames[:, None]
+        return (hidden * inside[:, None].to(hidden.dtype),)
+
+    for module in list(half.modules()):
+        norm, conv = getattr(module, "layer_norm", None), getattr(module, "conv", None)
+        if isinstance(norm, nn.GroupNorm) and isinstance(conv, nn.Conv1d):
+            module.layer_norm = ClipGroupNorm(norm, conv, ends)
+        if isinstance(module, nn.Conv1d) and module.padding != (0,):
+            module.register_forward_pre_hook(silence_padding)
+    return ends
+
+
+def plan(pieces: Sequence[Piece], max_seconds: float, rate: int, mixed: bool) -> list[list[int]]:
+    """Batches of piece numbers: of up to `max_seconds` of audio, padding counted, and of one shape unless `mixed`.
+
+    Example:
+        >>> pieces = [Piece(i, torch.zeros(n), n, n) for i, n in enumerate([100, 300, 99, 300])]
+        >>> plan(pieces, 1.0, 1000, mixed=True)
+        [[2, 0], [1, 3]]
+    """
+    order = sorted(range(len(pieces)), key=lambda i: (tuple(pieces[i].values.shape), i))
+    batches: list[list[int]] = []
+    sound = 0
+    for i in order:
+        piece = pieces[i]
+        fits = False
+        if batches:
+            first = pieces[batches[-1][0]]
+            room = piece.total * (len(batches[-1]) + 1)  # sorted: this one is the longest
+            padding = 1 - (sound + piece.total) / room
+            same = piece.values.shape == first.values.shape
+            fits = room <= max_seconds * rate and (same or (mixed and padding <= MAX_PADDING))
+        if fits:
+            batches[-1].append(i)
+            sound += piece.total
+        else:
+            batches.append([i])
+            sound = piece.total
+    return batches
+
+
+def run(half: AudioHalf, ends: ClipEnds, pieces: Sequence[Piece], device, dtype, all_layers: bool):
+    """One batch through the encoder: hidden states [pieces, frames, dim], and each piece's count of frames or None."""
+    lengths = [piece.values.shape[0] for piece in pieces]
+    if len(set(lengths)) == 1:
+        values = torch.stack([piece.values for piece in pieces])
+        return half(values.to(device, dtype), all_layers=all_layers), None
+    values = nn.utils.rnn.pad_sequence([piece.values for piece in pieces], batch_first=True).to(device, dtype)
+    lengths = torch.tensor(lengths, device=device)
+    mask = (torch.arange(values.shape[1], device=device) < lengths[:, None]).long()
+    frames = lengths
+    if values.ndim == 2:  # waveforms; a spectrogram's frames are the encoder's
+        ends.samples = lengths
+        frames = half.encoder._get_feat_extract_output_lengths(lengths).long()
+    ends.frames = frames
+    try:
+        return half(values, attention_mask=mask, all_layers=all_layers), frames
+    finally:
+        ends.samples = ends.frames = None
