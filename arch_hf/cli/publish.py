@@ -1,0 +1,112 @@
+"""`arch-hf publish`: results, corpora, checkpoints, cards, the leaderboard and the metrics onto the Hub."""
+
+from pathlib import Path
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "publish",
+        help="put results, corpora, checkpoints, the leaderboard or metrics on the Hub",
+        description="Publish on the Hugging Face Hub. The token is read from HF_TOKEN or `hf auth login`, never from a flag.",
+    )
+    kinds = parser.add_subparsers(title="what to publish", metavar="WHAT", required=True)
+
+    results = kinds.add_parser("results", help="a model's results, onto its page", description=_RESULTS)
+    results.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="the --output_dir of the evaluation")
+    results.add_argument("--model_id", required=True, help="the model as it was evaluated")
+    results.add_argument("--repo_id", help="the model's repository, if it was evaluated from a folder")
+    results.add_argument("--create_pr", action="store_true", help="as a pull request, for a model that is not yours")
+    results.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
+    results.set_defaults(run=run_results)
+
+    dataset = kinds.add_parser(
+        "dataset", help="a prepared corpus", description="Upload a folder that `arch-hf prepare` made."
+    )
+    dataset.add_argument("folder", type=Path, metavar="FOLDER")
+    dataset.add_argument("--repo_id", required=True, help="where to: arch/CORPUS")
+    dataset.add_argument(
+        "--private", action="store_true", help="only for you; needed where the licence forbids publishing again"
+    )
+    dataset.set_defaults(run=run_dataset)
+
+    checkpoint = kinds.add_parser(
+        "checkpoint", help="a model, as safetensors and with its card", description=_CHECKPOINT
+    )
+    checkpoint.add_argument("source", metavar="FOLDER_OR_ID")
+    checkpoint.add_argument("--repo_id", required=True, help="where to: arch/NAME; the card is model_cards/NAME.md")
+    checkpoint.add_argument("--revision", help="branch, tag or commit of the source")
+    checkpoint.add_argument("--card", type=Path, help="another card")
+    checkpoint.add_argument("--private", action="store_true")
+    checkpoint.set_defaults(run=run_checkpoint)
+
+    card = kinds.add_parser(
+        "card", help="write the card of your own model", description="Write FOLDER/README.md. Sends nothing."
+    )
+    card.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint")
+    card.add_argument("--results", type=Path, required=True, metavar="DIR", help="the --output_dir of its evaluation")
+    card.add_argument("--repo_id", help="the repository that the card's examples name")
+    card.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
+    card.set_defaults(run=run_card)
+
+    leaderboard = kinds.add_parser(
+        "leaderboard", help="a report, as a static Space", description="Upload a report as a static Space."
+    )
+    leaderboard.add_argument("report_dir", type=Path, metavar="REPORT_DIR", help="the --output of `arch-hf report`")
+    leaderboard.add_argument("--repo_id", required=True, help="where to: arch/leaderboard")
+    leaderboard.set_defaults(run=run_leaderboard)
+
+    metrics = kinds.add_parser(
+        "metrics", help="the metrics, for evaluate.load", description="Upload each metric as a Space."
+    )
+    metrics.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    metrics.add_argument("--namespace", required=True, help="user or organisation")
+    metrics.set_defaults(run=run_metrics)
+
+
+_RESULTS = "One model-index entry per corpus and protocol in the model's card, and one .eval_results file per corpus."
+_CHECKPOINT = "Convert to safetensors, check that the embeddings are the same, add the card, upload."
+
+
+def run_results(args) -> None:
+    from arch_hf.publishing.results import push_results
+
+    print(
+        push_results(
+            args.results_dir,
+            args.model_id,
+            create_pr=args.create_pr,
+            allow_incomplete=args.allow_incomplete,
+            repo_id=args.repo_id,
+        )
+    )
+
+
+def run_dataset(args) -> None:
+    from arch_hf.publishing.dataset import push_dataset
+
+    print(push_dataset(args.folder, args.repo_id, private=args.private))
+
+
+def run_checkpoint(args) -> None:
+    from arch_hf.publishing.checkpoint import publish_checkpoint
+
+    print(publish_checkpoint(args.source, args.repo_id, revision=args.revision, card=args.card, private=args.private))
+
+
+def run_card(args) -> None:
+    from arch_hf.publishing.own_card import write_card
+
+    print(write_card(args.folder, args.results, repo_id=args.repo_id, allow_incomplete=args.allow_incomplete))
+
+
+def run_leaderboard(args) -> None:
+    from arch_hf.publishing.spaces import push_leaderboard
+
+    print(push_leaderboard(args.report_dir, args.repo_id))
+
+
+def run_metrics(args) -> None:
+    from arch_hf.publishing.spaces import push_metrics
+
+    for url in push_metrics(args.namespace, args.names):
+        print(url)

@@ -1,0 +1,149 @@
+"""A checkpoint onto the Hub, as safetensors and with its card, once it is proven to give the same embeddings."""
+
+import json
+import shutil
+import tempfile
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+import transformers
+from huggingface_hub import HfApi
+
+from arch_hf.encoders import AudioEncoder
+from arch_hf.errors import UserError
+from arch_hf.publishing.card import copy_results
+from arch_hf.publishing.hub import attempt, read_file, upload_folder
+from arch_hf.publishing.results import check_repo_id
+
+# A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
+SOURCE_FILES = [
+    "config.json",
+    "preprocessor_config.json",
+    "model*.safetensors*",
+    "pytorch_model*.bin*",
+    "README.md",
+    "LICENSE*",
+]
+ONLY_FOR_TRAINING = {"masked_spec_embed"}  # the one weight that a checkpoint may lack: it replaces masked frames
+PROBE_SECONDS = (0.3, 1.0, 2.5)  # of noise, to compare embeddings on
+
+
+def publish_checkpoint(
+    source: str, repo_id: str, *, revision: str | None = None, card: Path | None = None, private: bool = False
+) -> str:
+    """Load a checkpoint, write it as safetensors, compare embeddings, add its card and upload it.
+
+    Args:
+        source: a folder or a Hub id. A pickled one (pytorch_model.bin) is read with weights_only: nothing in it runs.
+        repo_id: where it goes, "arch/hubert-base-audioset".
+        revision: of a Hub id.
+        card: the card's file; by default the one of `model_cards/` by the repository's name, else the source's own.
+        private: create the repository as a private one.
+
+    Returns:
+        The URL of the model.
+
+    Raises:
+        UserError: the source cannot be loaded, lacks weights or changes its embeddings, there is no card, or the Hub refuses.
+    """
+    check_repo_id(repo_id)
+    with tempfile.TemporaryDirectory(prefix="arch-hf-") as stage:
+        folder = fetch(source, revision, Path(stage) / "source")
+        target = Path(stage) / repo_id.split("/")[-1]
+        convert(folder, target, source)
+        compare(folder, target)
+        text = find_card(repo_id, card, folder)
+
+        def with_card() -> None:
+            """The card on the Hub may hold results that were pushed since: they go into the new one."""
+            there = read_file(repo_id, "README.md", "main") if HfApi().repo_exists(repo_id) else None
+            (target / "README.md").write_text(copy_results(there.decode(), text) if there else text, encoding="utf-8")
+
+        doing, again = f"publishing {source} to {repo_id}", f"arch-hf publish checkpoint {source} --repo_id {repo_id}"
+        attempt(with_card, doing, f"To go on: {again}")
+        return upload_folder(
+            target, repo_id, "model", "Weights as safetensors, and the card", private=private, safe=f"To go on: {again}"
+        )
+
+
+def fetch(source: str, revision: str | None, folder: Path) -> Path:
+    """The source as a local folder. Downloaded first and loaded from there, so that nothing but the listed files counts."""
+    if Path(source).is_dir():
+        folder = Path(source)
+    elif Path(source).exists() or source.count("/") != 1:
+        raise UserError(f"{source} is neither a folder with a checkpoint nor a model of the Hub (owner/name)")
+    else:
+        download = HfApi().snapshot_download
+        attempt(
+            lambda: download(source, revision=revision, local_dir=folder, allow_patterns=SOURCE_FILES),
+            f"downloading {source}",
+        )
+    for name in ("config.json", "preprocessor_config.json"):
+        if not (folder / name).is_file():
+            raise UserError(f"{source} has no {name}: it is not an audio checkpoint of transformers")
+    return folder
+
+
+def convert(folder: Path, target: Path, source: str) -> None:
+    """Write the checkpoint in `folder`, with the class that it was saved from, to `target` as safetensors.
+
+    Raises:
+        UserError: the class is unknown, the weights cannot be read safely, or some are missing.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    name = (config.get("architectures") or ["AutoModel"])[0]
+    model_class = getattr(transformers, name, None)
+    if model_class is None:
+        raise UserError(f"{source} was saved from {name}, which transformers {transformers.__version__} does not have")
+    try:
+        model, report = model_class.from_pretrained(folder, dtype="auto", output_loading_info=True, weights_only=True)
+    except Exception as error:  # a pickle that holds more than tensors, a truncated file, a config that does not fit
+        reason = " ".join(str(error).split())[:300]
+        raise UserError(f"{source} cannot be loaded as {name} without running code from it: {reason}") from None
+    missing = sorted(key for key in report["missing_keys"] if key.split(".")[-1] not in ONLY_FOR_TRAINING)
+    if missing or report["mismatched_keys"]:
+        bad = missing or sorted(str(key) for key in report["mismatched_keys"])
+        raise UserError(
+            f"{source} lacks {len(bad)} weights of {name}, {bad[0]} first: they would be published as random numbers"
+        )
+    model.save_pretrained(target)
+    for file in [folder / "preprocessor_config.json", *folder.glob("LICENSE*")]:
+        shutil.copy(file, target)
+
+
+def compare(folder: Path, target: Path) -> None:
+    """Every layer's embedding of some noise, before and after: they must be the same to the last bit.
+
+    Raises:
+        UserError: they are not.
+    """
+    before, after = (AudioEncoder.from_pretrained(str(path)) for path in (folder, target))
+    generator = np.random.default_rng(0)
+    waveforms = [
+        generator.standard_normal(round(s * before.sampling_rate)).astype(np.float32) / 10 for s in PROBE_SECONDS
+    ]
+    with torch.inference_mode():
+        old, new = before.embed(waveforms, layers="all"), after.embed(waveforms, layers="all")
+    if not np.array_equal(old, new):
+        raise UserError(
+            f"the safetensors copy gives other embeddings (by up to {abs(old - new).max():.3g}): it was not published"
+        )
+
+
+def find_card(repo_id: str, card: Path | None, folder: Path) -> str:
+    """The card's text: the file named, else the one of `model_cards/`, else the source's own."""
+    if card is not None:
+        if not Path(card).is_file():
+            raise UserError(f"no card {card}")
+        return Path(card).read_text(encoding="utf-8")
+    name = repo_id.split("/")[-1]
+    own = files("model_cards") / f"{name}.md"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    if (folder / "README.md").is_file():
+        return (folder / "README.md").read_text(encoding="utf-8")
+    raise UserError(
+        f"{name} has no card: write one with arch-hf publish card FOLDER --results DIR, or name it with --card FILE"
+    )

@@ -1,0 +1,244 @@
+"""Talking to the Hub: bounded retries, one clear line for each way to fail, and commits that never overwrite another's."""
+
+import functools
+import sys
+import time
+from collections.abc import Callable, Mapping
+from json import JSONDecodeError
+from pathlib import Path
+from typing import TypeVar
+
+from huggingface_hub import CommitOperationAdd, HfApi, constants, get_token
+from huggingface_hub.errors import (
+    HfHubHTTPError,
+    HFValidationError,
+    HTTPError,  # of the HTTP library that huggingface_hub is built on: every failed request is one
+    LocalTokenNotFoundError,
+    OfflineModeIsEnabled,
+    RemoteEntryNotFoundError,
+)
+from huggingface_hub.utils import parse_ratelimit_headers
+
+from arch_hf.errors import UserError
+
+NOTHING = "nothing to change"
+ATTEMPTS = 5  # on top of the six that huggingface_hub itself makes of an upload's parts
+LONGEST_WAIT = 300.0  # seconds; a Hub that asks for more is left in peace, and the user is told
+PASSING = {408, 429, 500, 502, 503, 504}
+OVERTAKEN = {409, 412}  # somebody else committed in between: read again, merge again
+
+T = TypeVar("T")
+
+
+def attempt(action: Callable[[], T], doing: str, safe: str = "") -> T:
+    """Run `action`, again after a passing fault, at most ATTEMPTS times.
+
+    Args:
+        action: does the whole of it, from reading to writing, so that a second run starts from what the Hub holds by then.
+        doing: what is being done, for messages: "publishing results to arch/x".
+        safe: what is not lost and how to go on, for the end of an error.
+
+    Raises:
+        UserError: one line with the reason and what to do. It never holds the token.
+
+    Example:
+        >>> attempt(lambda: 3, "counting")
+        3
+    """
+    for number in range(1, ATTEMPTS + 1):
+        try:
+            return action()
+        except (HTTPError, OSError, RuntimeError, ValueError) as error:
+            cause = _hub_error(error)
+            if cause is None:
+                raise
+            wait = _seconds_to_wait(cause, number)
+            if wait is None or wait > LONGEST_WAIT or number == ATTEMPTS:
+                raise UserError(_one_line(f"{doing}: {_explain(cause, wait)}", safe)) from None
+            note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {ATTEMPTS - 1})"
+            print(_one_line(note), file=sys.stderr)
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _hub_error(error: BaseException | None) -> BaseException | None:
+    """What the Hub or the network did, from below whatever it was wrapped in; None if this is no such error."""
+    seen = set()
+    while error is not None and id(error) not in seen:
+        seen.add(id(error))
+        if isinstance(error, (HTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError)):
+            return error
+        if isinstance(error, JSONDecodeError):  # a proxy's error page where huggingface_hub expects JSON
+            return error
+        if isinstance(error, ValueError) and str(error).startswith("Invalid metadata in README.md"):
+            return error
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def _status(error: BaseException) -> int | None:
+    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+
+
+def _seconds_to_wait(error: BaseException, number: int) -> float | None:
+    """None: trying again would not help."""
+    status = _status(error)
+    backoff = 2.0 ** (number - 1)
+    if status is None:
+        return backoff if isinstance(error, (HTTPError, JSONDecodeError)) else None
+    if status in OVERTAKEN:
+        return backoff
+    if status not in PASSING:
+        return None
+    limit = parse_ratelimit_headers(error.response.headers) if status == 429 else None
+    asked = error.response.headers.get("Retry-After", "")
+    if asked.isdigit():
+        return max(float(asked), backoff)
+    return max(float(limit.reset_in_seconds), backoff) if limit and limit.remaining == 0 else backoff
+
+
+def _short(error: BaseException) -> str:
+    status = _status(error)
+    return f"the Hub answers {status}" if status else f"no answer ({type(error).__name__})"
+
+
+def _explain(error: BaseException, wait: float | None) -> str:
+    status = _status(error)
+    said = f" ({error.server_message})" if status and error.server_message else ""
+    if isinstance(error, OfflineModeIsEnabled):
+        return "HF_HUB_OFFLINE is set, so nothing may be sent: unset it"
+    if isinstance(error, LocalTokenNotFoundError) or status == 401:
+        if get_token() is None:
+            return "the Hub does not know who you are: run `hf auth login` or set HF_TOKEN"
+        return "the Hub does not accept your token, or hides this repository from it: run `hf auth login` or set HF_TOKEN anew"
+    if isinstance(error, (HFValidationError, ValueError)) and not status and not isinstance(error, JSONDecodeError):
+        return str(error)
+    if status == 403:
+        settings = f"{constants.ENDPOINT}/settings/tokens"
+        return f"your token may not write there{said}: take one that may ({settings}); for somebody else's model, --create_pr"
+    if status == 404:
+        return f"no such repository, or your token cannot see it{said}: check the id and the token"
+    if status in OVERTAKEN:
+        return f"others changed the repository each time in between{said}: try again later"
+    if status == 429:
+        return f"too many requests{said}: the Hub asks for {wait:g} s of patience; try again after that"
+    if status in PASSING:
+        return f"the Hub answers {status}{said}, {ATTEMPTS} times in a row: try again later"
+    if status:
+        return f"the Hub refuses with {status}{said or f' ({error})'}"
+    return f"no connection to {constants.ENDPOINT} ({error or type(error).__name__}): check the network and HF_ENDPOINT"
+
+
+def _one_line(text: str, safe: str = "") -> str:
+    """One line without the token, also where a server sent it back."""
+    text = " ".join(text.split())
+    text = (text[:500] + " ..." if len(text) > 500 else text) + (f". {safe}" if safe else "")
+    token = get_token()
+    return text.replace(token, "***") if token else text
+
+
+def read_file(repo_id: str, path: str, revision: str, repo_type: str = "model") -> bytes | None:
+    """A file of a repository, None if there is none of that name."""
+    try:
+        return Path(HfApi().hf_hub_download(repo_id, path, revision=revision, repo_type=repo_type)).read_bytes()
+    except RemoteEntryNotFoundError:
+        return None
+
+
+Read = Callable[[str], bytes | None]
+
+
+def edit_files(
+    repo_id: str,
+    edit: Callable[[Read], Mapping[str, bytes]],
+    summary: str,
+    *,
+    description: str = "",
+    create_pr: bool = False,
+    doing: str,
+    safe: str = "",
+) -> str:
+    """Change small files of a model repository in one commit, on top of what is there at that moment.
+
+    Args:
+        edit: takes a function that reads a file at the head (None if absent) and returns the wanted content of each file. It is
+            called anew when somebody else commits in between, so it must merge, not overwrite.
+        create_pr: open a pull request; one that is open already with the same content is left alone.
+
+    Returns:
+        The URL of the commit or pull request, or "nothing to change".
+
+    Raises:
+        UserError: as `attempt`.
+    """
+    api = HfApi()
+
+    def once() -> str:
+        head = api.repo_info(repo_id).sha
+        read = functools.cache(lambda path: read_file(repo_id, path, head))
+        changed = {path: data for path, data in edit(read).items() if data != read(path)}
+        if not changed:
+            return NOTHING
+        if create_pr and (url := _open_pull_request(api, repo_id, summary, changed)):
+            return f"{NOTHING}: {url}"
+        commit = api.create_commit(
+            repo_id,
+            [CommitOperationAdd(path, data) for path, data in changed.items()],
+            commit_message=summary,
+            commit_description=description,
+            parent_commit=head,
+            create_pr=create_pr,
+        )
+        return commit.pr_url or commit.commit_url
+
+    return attempt(once, doing, safe)
+
+
+def _open_pull_request(api: HfApi, repo_id: str, title: str, files: Mapping[str, bytes]) -> str | None:
+    """The open pull request that already makes these changes."""
+    for pull in api.get_repo_discussions(repo_id, discussion_type="pull_request", discussion_status="open"):
+        if pull.title == title and pull.is_pull_request:
+            revision = f"refs/pr/{pull.num}"
+            if all(read_file(repo_id, path, revision) == data for path, data in files.items()):
+                return pull.url
+    return None
+
+
+def upload_folder(
+    folder: Path,
+    repo_id: str,
+    repo_type: str,
+    summary: str,
+    *,
+    private: bool = False,
+    space_sdk: str | None = None,
+    allow_patterns: list[str] | None = None,
+    delete_patterns: list[str] | None = None,
+    safe: str = "",
+) -> str:
+    """Make the repository if there is none and bring it to the folder's content. Run again, it goes on where it stopped: what
+    the Hub has already is not sent twice, and nothing is committed when nothing differs.
+
+    Returns:
+        The repository's URL.
+    """
+    api = HfApi()
+    doing = f"publishing {folder.name} to {repo_id}"
+
+    def once() -> str:
+        url = api.create_repo(repo_id, repo_type=repo_type, private=private, space_sdk=space_sdk, exist_ok=True)
+        if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+            raise UserError(
+                f"{doing}: that repository is public; make it private on the Hub first, or take another --repo_id"
+            )
+        api.upload_folder(
+            repo_id=repo_id,
+            repo_type=repo_type,
+            folder_path=folder,
+            commit_message=summary,
+            allow_patterns=allow_patterns,
+            delete_patterns=delete_patterns,
+        )
+        return str(url)
+
+    return attempt(once, doing, safe)

@@ -1,0 +1,88 @@
+"""Spaces: the static leaderboard, and the benchmark's metrics as modules for `evaluate.load`."""
+
+import shutil
+import tempfile
+from importlib.resources import as_file, files
+from pathlib import Path
+
+from arch_hf.errors import UserError
+from arch_hf.publishing.hub import upload_folder
+
+LEADERBOARD = "leaderboard.html"
+LEADERBOARD_CARD = """\
+---
+title: ARCH leaderboard
+emoji: 🔊
+colorFrom: blue
+colorTo: green
+sdk: static
+app_file: leaderboard.html
+pinned: false
+short_description: Frozen audio encoders on 12 corpora
+tags:
+- leaderboard
+- audio
+---
+
+Linear probes on frozen audio encoders: speech, music and acoustic events, the 12 corpora of
+[ARCH](https://arxiv.org/abs/2405.00934). Written by `arch-hf report` and uploaded by `arch-hf publish leaderboard`.
+"""
+
+
+def push_leaderboard(report_dir: Path, repo_id: str) -> str:
+    """Upload what `arch-hf report` wrote as a static Space; returns its URL.
+
+    Raises:
+        UserError: the folder holds no leaderboard.html, or the Hub refuses.
+    """
+    report_dir = Path(report_dir)
+    if not (report_dir / LEADERBOARD).is_file():
+        raise UserError(
+            f"no {LEADERBOARD} in {report_dir}: write it first with arch-hf report RESULTS_DIR --output {report_dir}"
+        )
+    with tempfile.TemporaryDirectory(prefix="arch-hf-") as stage:
+        folder = Path(stage) / "leaderboard"
+        shutil.copytree(report_dir, folder, ignore=shutil.ignore_patterns(".*"))
+        (folder / "README.md").write_text(LEADERBOARD_CARD, encoding="utf-8")
+        return upload_folder(
+            folder,
+            repo_id,
+            "space",
+            "Update the leaderboard",
+            space_sdk="static",
+            allow_patterns=["README.md", "leaderboard.*", "*.png", "*.svg", "*.css", "*.js", "*.json"],
+            safe=f"The report is safe in {report_dir}; to go on: arch-hf publish leaderboard {report_dir} --repo_id {repo_id}",
+        )
+
+
+def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
+    """Upload the `evaluate` modules of arch_hf.metrics as Spaces NAMESPACE/NAME, for `evaluate.load("NAMESPACE/NAME")`.
+
+    Args:
+        namespace: user or organisation.
+        names: which ones; all by default.
+
+    Returns:
+        Their URLs.
+
+    Raises:
+        UserError: there is no such metric, or the Hub refuses.
+    """
+    with as_file(files("arch_hf.metrics")) as root:
+        folders = {
+            path.parent.name: path.parent for path in sorted(root.glob("*/*.py")) if path.stem == path.parent.name
+        }
+        if unknown := [name for name in names or [] if name not in folders]:
+            raise UserError(f"no metric {unknown[0]}: there are {', '.join(folders)}")
+        return [
+            upload_folder(
+                folders[name],
+                f"{namespace}/{name}",
+                "space",
+                "Update the metric",
+                space_sdk="static",
+                allow_patterns=["*.py", "README.md", "requirements.txt"],
+                safe=f"To go on: arch-hf publish metrics --namespace {namespace}",
+            )
+            for name in names or folders
+        ]
