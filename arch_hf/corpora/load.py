@@ -6,11 +6,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import datasets
-import httpx
+import huggingface_hub
 import numpy as np
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, concatenate_datasets, load_dataset, load_from_disk
 from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus, unknown_corpus
 from arch_hf.corpora.spec import ClipTable, Corpus
@@ -181,8 +181,8 @@ def _from_hub(repo_id: str, revision, config, columns, splits):
         raise UserError(f"the Hub does not answer for {repo_id}: {str(error).splitlines()[0]}{hint}") from None
     except HFValidationError as error:
         raise UserError(f"{repo_id} is neither a folder nor a dataset's id ({error})") from None
-    except (OSError, OfflineModeIsEnabled, httpx.HTTPError):
-        online = False  # a copy in the cache may still do; asking the Hub again would only wait
+    except Exception:  # no connection, in whatever words huggingface_hub's HTTP client has for it: a copy in the cache may do
+        online = False
     facts = {}
     with contextlib.suppress(HfHubHTTPError, OSError, ValueError):  # only what `prepare` made has such a file
         path = hf_hub_download(repo_id, FACTS_FILE, repo_type="dataset", revision=revision, local_files_only=not online)
@@ -195,12 +195,12 @@ def _from_hub(repo_id: str, revision, config, columns, splits):
 @contextlib.contextmanager
 def _offline():
     """Make `datasets` look into its cache at once, instead of trying the Hub for a minute first."""
-    before = datasets.config.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = True
+    before = datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
     try:
         yield
     finally:
-        datasets.config.HF_HUB_OFFLINE = before
+        datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
 def _load(path: str, shown: str, config, revision, hint: str = ""):
