@@ -20,7 +20,7 @@ def read(raw):
     columns = ("filename", "fold", "category", "src_file")
     for row in read_table(raw.one("meta/esc50.csv", "esc50.csv"), columns):
         yield Clip(
-            path=raw.locate(f"audio/{row['filename']}"),
+            path=raw.locate(f"audio/{row.file('filename')}"),
             clip_id=row["filename"].removesuffix(".wav"),
             split=f"fold_{row.choose('fold', '12345')}",
             label=row.choose("category", CLASSES),

@@ -83,8 +83,8 @@ class RawFolder:
     def find(self, path: str) -> Path | None:
         """The file whose path is `path` or ends with it; the one nearest to the top if there are several."""
         wanted = nfc(path)
-        if wanted.startswith("/") or ".." in wanted.split("/"):
-            raise UserError(f"the path {path!r} in the metadata leaves the raw folder {self.root}; it is refused")
+        if _leaves(wanted):
+            raise UserError(f"the path {path!r} leaves the raw folder {self.root}; it is refused")
         found = [p for p in self._by_name.get(wanted.rpartition("/")[2], ()) if f"/{nfc(p)}".endswith(f"/{wanted}")]
         return self.root / min(found, key=lambda p: (p.count("/"), p)) if found else None
 
@@ -103,17 +103,19 @@ class RawFolder:
         """The file, or where it should be."""
         return self.find(path) or self.root / path
 
-    def matching(self, pattern: str, missing: str) -> list[tuple[Path, re.Match]]:
+    def matching(self, pattern: str, missing: str, without: str = "") -> list[tuple[Path, re.Match]]:
         """Every file whose name (folders aside) matches the whole `pattern`, with the match, one per name, ordered by name.
 
-        Some copies hold everything twice, in a nested folder: the file nearest to the top is taken.
+        Some copies hold everything twice, in a nested folder: the file nearest to the top is taken. Files in a folder called
+        `without` are passed over.
 
         Raises:
             UserError: if there is none; `missing` names what was looked for.
         """
         compiled, found = re.compile(pattern), []
         for name, paths in self._by_name.items():
-            if match := compiled.fullmatch(name):
+            paths = [path for path in paths if not without or without not in path.split("/")[:-1]]
+            if paths and (match := compiled.fullmatch(name)):
                 found.append((self.root / min(paths, key=lambda p: (p.count("/"), p)), match))
         if not found:
             raise self.wrong(f"holds no {missing}")
@@ -132,10 +134,19 @@ class Row(dict):
 
     def choose(self, column: str, allowed: Sequence[str]) -> str:
         """The value of a column, one of `allowed`."""
+        allowed = tuple(allowed)
         if self[column] not in allowed:
-            choices = ", ".join(map(str, list(allowed)[:12])) + (", ..." if len(allowed) > 12 else "")
+            choices = ", ".join(allowed[:12]) + (", ..." if len(allowed) > 12 else "")
             raise self.fault(f"{column} is {self[column]!r}, not one of {choices}")
         return self[column]
+
+    def choose_all(self, column: str, values: Iterable[str], allowed: Sequence[str]) -> tuple[str, ...]:
+        """The values found in a column, each one of `allowed`, at least one."""
+        values = tuple(values)
+        for value in values:
+            if value not in allowed:
+                raise self.fault(f"{column} holds {value!r}, which is not one of the {len(allowed)} classes")
+        return values
 
     def integer(self, column: str) -> int:
         try:
@@ -143,37 +154,52 @@ class Row(dict):
         except (TypeError, ValueError):
             raise self.fault(f"{column} is {self[column]!r}, not a whole number") from None
 
+    def file(self, column: str) -> str:
+        """The value of a column, a path inside the raw folder."""
+        if not isinstance(self[column], str) or not self[column] or _leaves(self[column]):
+            raise self.fault(f"{column} is {self[column]!r}, which is no path inside the raw folder; it is refused")
+        return self[column]
 
-def _lines(path: Path) -> Iterator[str]:
+
+def _leaves(path: str) -> bool:
+    return path.startswith("/") or ".." in path.split("/") or "\0" in path
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, str]]:
+    """(line number, text) of a UTF-8 file."""
     with open(path, "rb") as file:
         for number, line in enumerate(file, 1):
             try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+                yield number, line.decode("utf-8-sig" if number == 1 else "utf-8")
             except UnicodeDecodeError as error:
                 bad = line[error.start : error.start + 1]
                 raise UserError(f"{path}:{number}: not UTF-8 (byte {bad!r} at column {error.start + 1})") from None
 
 
-def read_table(
-    path: Path, columns: Sequence[str], delimiter: str = ",", header: Sequence[str] | None = None
-) -> Iterator[Row]:
-    """The records of a CSV or TSV file, which must have these `columns`. With `header`, the file has no header line.
+def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """(line number, fields) of a CSV or TSV file, empty lines left out."""
+    reader = csv.reader((line for _, line in read_lines(path)), delimiter=delimiter, strict=True)
+    try:
+        for fields in reader:
+            if fields:
+                yield reader.line_num, fields
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+
+
+def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[Row]:
+    """The records of a CSV or TSV file with a header line, which must hold these `columns`.
 
     Raises:
         UserError: for a missing column, a line with too few or too many fields, or bytes that are no UTF-8, with the line.
     """
-    reader = csv.reader(_lines(path), delimiter=delimiter, strict=True)
-    try:
-        names = list(header or next(reader, ()))
-        check_columns(path, 1, names, columns)
-        for fields in reader:
-            if not fields:
-                continue
-            if len(fields) != len(names):
-                raise UserError(f"{path}:{reader.line_num}: {len(fields)} fields, where the header has {len(names)}")
-            yield Row(f"{path}:{reader.line_num}", zip(names, fields, strict=True))
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+    rows = read_rows(path, delimiter)
+    line, names = next(rows, (1, []))
+    check_columns(path, line, names, columns)
+    for line, fields in rows:
+        if len(fields) != len(names):
+            raise UserError(f"{path}:{line}: {len(fields)} fields, where the header has {len(names)}")
+        yield Row(f"{path}:{line}", zip(names, fields, strict=True))
 
 
 def check_columns(path: Path, line: int, names: Sequence[str], columns: Sequence[str]) -> None:
@@ -188,7 +214,7 @@ def read_json_lines(path: Path, keys: Sequence[str]) -> Iterator[Row]:
     Raises:
         UserError: for a line that is no JSON object, lacks a key or is no UTF-8, with the line.
     """
-    for number, line in enumerate(_lines(path), 1):
+    for number, line in read_lines(path):
         if not line.strip():
             continue
         try:
