@@ -1,0 +1,37 @@
+"""Fixtures of more than one test file."""
+
+import time
+
+import pytest
+
+
+@pytest.fixture
+def naps(monkeypatch):
+    """Nobody sleeps in a test: the seconds asked for are collected instead."""
+    seconds = []
+    monkeypatch.setattr(time, "sleep", seconds.append)
+    return seconds
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch, naps):
+    """The loopback Hub, with the clients of this process sent to it and an empty cache."""
+    from hub_server import HubServer
+
+    with HubServer() as server:
+        connect(monkeypatch, server.url, tmp_path / "hf_home")
+        monkeypatch.setenv("HF_TOKEN", server.token)
+        yield server
+
+
+def connect(monkeypatch, url, home):
+    """What HF_ENDPOINT, HF_HOME and HF_HUB_DISABLE_XET do, in a process that has read them already."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", url + "/{repo_id}/resolve/{revision}/{filename}")
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HOME", str(home))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "hub"))
+    monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(home / "token"))
