@@ -43,6 +43,7 @@ CORPUS = Corpus(
         Source("https://github.com/soerenab/AudioMNIST/archive/refs/heads/master.zip", filename="AudioMNIST.zip"),
     ),
     languages=("en",),
+    class_clips=(3000,) * 10,
     table1=(30000, 0.64, 10),
     groups=tuple(f"{speaker:02d}" for speaker in range(1, 61)),
 )

@@ -1,7 +1,6 @@
 """FMA small: 8,000 thirty-second excerpts of eight genres from the Free Music Archive."""
 
-from sklearn.model_selection import train_test_split
-
+from arch_hf.corpora.random_split import random_split
 from arch_hf.corpora.raw import Row, check_columns, read_rows
 from arch_hf.corpora.spec import Clip, Corpus, Source
 from arch_hf.errors import UserError
@@ -16,8 +15,8 @@ def read(raw):
         _small_tracks(raw.one("fma_metadata/tracks.csv", "tracks.csv")), key=lambda row: row.integer("track_id")
     )
     # The paper's split: random, in the order of the track ids, artists on both sides.
-    train, held_out = train_test_split(range(len(tracks)), test_size=0.2, random_state=42)
-    validation, test = train_test_split(held_out, test_size=0.5, random_state=42)
+    train, rest = random_split(range(len(tracks)), held_out=0.2)
+    validation, test = random_split(rest, held_out=0.5)
     arch_v1 = dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     for i, row in enumerate(tracks):
         track = row.integer("track_id")
@@ -71,6 +70,7 @@ CORPUS = Corpus(
     rehost="private",
     rehost_reason="each track has its artist's own licence, and not all of them allow it.",
     known_bad=dict.fromkeys(("099134", "108925", "133297"), "cannot be decoded in the official archive"),
+    class_clips=(1000,) * 8,
     table1=(8000, 29.98, 8),
     notes=(
         "The official split is disjoint in artists. The paper split at random, which `arch_v1_split` holds.",

@@ -2,8 +2,7 @@
 
 import re
 
-from sklearn.model_selection import train_test_split
-
+from arch_hf.corpora.random_split import random_split
 from arch_hf.corpora.raw import nfc, read_lines
 from arch_hf.corpora.spec import Clip, Corpus, Source
 from arch_hf.errors import UserError
@@ -28,7 +27,7 @@ def read(raw):
     training, testing = sorted(dict(reversed(training)).items()), sorted(dict(reversed(testing)).items())
     held_out = set()
     if len(training) > 1:  # the paper validates on a random fifth of the training set
-        held_out = set(train_test_split(range(len(training)), test_size=0.2, random_state=42)[1])
+        held_out = set(random_split(range(len(training)), held_out=0.2)[1])
     for i, (clip_id, path) in enumerate(training):
         yield Clip(
             path,

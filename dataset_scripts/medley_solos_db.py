@@ -48,6 +48,7 @@ CORPUS = Corpus(
         Source(f"{URL}.tar.gz", md5="f5facf398793ef5c1f80c013afdf3e5f"),
         Source(f"{URL}_metadata.csv", md5="fda6a589c56785f2195c9227809c521a"),
     ),
+    class_clips=(1311, 1854, 1744, 3555, 6032, 477, 627, 5971),
     table1=(21571, 2.97, 8),
     notes=("`group` is the song that a clip was cut from.",),
 )

@@ -1,7 +1,6 @@
 """RAVDESS, the speech part: 1,440 sentences in eight emotions by 24 actors."""
 
-from sklearn.model_selection import train_test_split
-
+from arch_hf.corpora.random_split import random_split
 from arch_hf.corpora.spec import Clip, Corpus, Source
 
 # By the emotion's number in the file name, 01 first.
@@ -14,8 +13,8 @@ def read(raw):
     pattern = r"03-01-(?P<emotion>0[1-8])-\d\d-\d\d-\d\d-(?P<actor>\d\d)\.wav"
     files = raw.matching(pattern, "03-01-EE-II-SS-RR-AA.wav (the speech files)")
     # The paper's split: random, over the sorted names, speakers on both sides.
-    rest, test = train_test_split(range(len(files)), test_size=0.2, random_state=42)
-    train, validation = train_test_split(rest, test_size=0.2, random_state=42)
+    rest, test = random_split(range(len(files)), held_out=0.2)
+    train, validation = random_split(rest, held_out=0.2)
     arch_v1 = dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     for i, (path, match) in enumerate(files):
         if match["actor"] not in ACTORS:
@@ -51,6 +50,7 @@ CORPUS = Corpus(
         ),
     ),
     languages=("en",),
+    class_clips=(96, *(192,) * 7),
     table1=(1440, 3.70, 8),
     groups=ACTORS,
     notes=(

@@ -57,6 +57,7 @@ CORPUS = Corpus(
             md5="9aa69802bbf37fb986f71ec1483a196e",
         ),
     ),
+    class_clips=(1000, 429, 1000, 1000, 1000, 1000, 374, 1000, 929, 1000),
     table1=(8732, 3.61, 10),
     freesound_id="group",
     notes=(

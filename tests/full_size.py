@@ -33,8 +33,7 @@ def full_size_table(corpus_name: str) -> ClipTable:
     corpus = get_corpus(corpus_name)
     rows = []
     for number, (split, size) in enumerate(corpus.splits.items()):
-        for i in range(size):
-            rows.append((split, f"{number:02d}-{i:06d}", _group(corpus_name, number, split, i)))
+        rows += [(split, f"{number:02d}-{i:06d}", _group(corpus_name, number, split, i)) for i in range(size)]
     arch_v1 = ARCH_V1[corpus_name](rows) if corpus_name in ARCH_V1 else None
     split, clip_id, group = (list(column) for column in zip(*rows, strict=True))
     return ClipTable(clip_id, split, group, arch_v1)

@@ -113,18 +113,17 @@ def _size_text(prepared: Prepared) -> str:
 
 
 def _excluded_text(prepared: Prepared) -> str:
-    lines = [f"- `{clip['clip_id']}` ({clip['split']}): {clip['reason']}" for clip in prepared.excluded]
+    lines = [f"- `{clip['clip_id']}` ({clip['split']}): {clip['reason']}." for clip in prepared.excluded]
+    if prepared.short_splits:
+        present = {name: split["clips"] for name, split in prepared.splits.items()}
+        sizes = ", ".join(f"{name} {present.get(name, 0)} of {n}" for name, n in prepared.short_splits.items())
+        lines.append(f"- **This copy is incomplete**: {sizes}.")
     if prepared.missing:
         shown = ", ".join(f"`{clip_id}`" for clip_id in prepared.missing[:20])
         more = ", ... (all of them in `arch.json`)" if len(prepared.missing) > 20 else ""
-        lines.append(
-            f"- **This copy is incomplete**: {len(prepared.missing)} clips were missing when it was made: {shown}{more}"
-        )
-    expected = {name: n for name, n in prepared.corpus.splits.items() if name not in prepared.splits}
-    if expected:
-        lines.append(f"- **This copy is incomplete**: it lacks the splits {', '.join(expected)}.")
+        lines.append(f"- {len(prepared.missing)} files were missing when it was made: {shown}{more}.")
     lines += [
-        f"- `{clip['clip_id']}` is kept, but does not read as audio: {clip['reason']}" for clip in prepared.unreadable
+        f"- `{clip['clip_id']}` is kept, but does not read as audio: {clip['reason']}." for clip in prepared.unreadable
     ]
     return "\n".join(lines) or "Nothing."
 

@@ -48,6 +48,13 @@ class Prepared:
     )  # [{"clip_id", "reason"}]: kept, but their header does not read
 
     @property
+    def short_splits(self) -> dict[str, int]:
+        """Splits with fewer clips than the full corpus has: name -> clips of the full corpus that could be used."""
+        bad = collections.Counter(clip["split"] for clip in self.excluded)
+        sizes = {name: n - bad[name] for name, n in self.corpus.splits.items()}
+        return {name: n for name, n in sizes.items() if self.splits.get(name, {"clips": 0})["clips"] < n}
+
+    @property
     def clips(self) -> int:
         return sum(split["clips"] for split in self.splits.values())
 
@@ -101,9 +108,20 @@ def read_clips(corpus: Corpus, raw_dir: str | Path) -> list[Clip]:
     """Every clip of a raw archive, in canonical order: split by split in the order of the corpus, then by clip id."""
     raw = RawFolder(raw_dir, corpus.layout)
     rank = {split: i for i, split in enumerate(corpus.splits)}
-    clips = sorted(corpus.read(raw), key=lambda clip: (rank[clip.split], clip.clip_id))
+    clips = list(corpus.read(raw))
     if not clips:
         raise raw.wrong(f"holds no clip of {corpus.name}")
+    for clip in clips:
+        if clip.split not in rank:
+            raise UserError(
+                f"{corpus.name}: {clip.clip_id} is in the split {clip.split!r}, not one of {', '.join(rank)}"
+            )
+        labels = clip.label if corpus.task == "multi_label" else (clip.label,)
+        if corpus.classes and (bad := set(labels) - set(corpus.classes)):
+            raise UserError(
+                f"{corpus.name}: {clip.clip_id} has the label {bad.pop()!r}, which is not one of its classes"
+            )
+    clips.sort(key=lambda clip: (rank[clip.split], clip.clip_id))
     count = collections.Counter(clip.clip_id for clip in clips)
     if twice := [clip_id for clip_id, n in count.items() if n > 1]:
         raise UserError(f"{corpus.name}: {len(twice)} clip ids occur more than once, {twice[0]!r} first, in {raw_dir}")
@@ -179,7 +197,7 @@ def _write_clips(folder: Path, prepared: Prepared, clips: Sequence[Clip], num_pr
         for split, members in itertools.groupby(clips, key=lambda clip: clip.split):
             writer = _SplitWriter(folder / "data", split, prepared.features)
             read = _reader(prepared.sampling_rate)
-            for clip, audio, seconds, fault in _parallel(read, members, num_proc):
+            for clip, audio, seconds, fault in parallel(read, members, num_proc):
                 if fault and prepared.sampling_rate:
                     raise UserError(
                         f"{prepared.corpus.name}: {clip.path} cannot be re-encoded: {fault}; mend or replace the file"
@@ -228,7 +246,7 @@ def _reader(sampling_rate: int | None) -> Callable[[Clip], tuple[Clip, bytes, fl
     return read
 
 
-def _parallel(function: Callable, items: Iterable, workers: int) -> Iterator:
+def parallel(function: Callable, items: Iterable, workers: int) -> Iterator:
     """`map`, in order, with `workers` threads and a bounded number of results in memory.
 
     Threads suffice: libsndfile, soxr and the disk all work outside Python's lock.

@@ -68,6 +68,7 @@ class Corpus:
     known_bad: Mapping[str, str] = field(default_factory=dict)  # clip_id -> why it can never be used
     table1: tuple[int, float, int] | None = None  # the paper's Table 1: clips, mean seconds, classes
     human_accuracy: float | None = None  # in [0, 1], where published
+    class_clips: tuple[int, ...] = ()  # clips of each class in the full corpus, where known
     groups: tuple[str, ...] = ()  # every group of the full corpus, where they are few: its speakers
     freesound_id: Literal["group", "clip_id"] | None = (
         None  # which column holds the Freesound id, for corpora made from it
