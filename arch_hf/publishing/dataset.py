@@ -11,7 +11,7 @@ from arch_hf.errors import UserError
 from arch_hf.publishing.hub import upload_folder
 
 FACTS_FILE = "arch.json"
-FILES = ["README.md", "eval.yaml", FACTS_FILE, "data/*.parquet", "LICENSE*", "*CREDITS*.txt"]
+FILES = ["README.md", "eval.yaml", FACTS_FILE, "LICENSE*", "*CREDITS*.txt"]
 
 
 def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
@@ -41,7 +41,7 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
         "dataset",
         f"{facts['title']}, as read by arch-hf",
         private=private,
-        allow_patterns=FILES,
+        allow_patterns=FILES + [f"data/{split}-*-of-*.parquet" for split in facts["splits"]],
         delete_patterns=["data/*.parquet"],
         safe=f"Nothing is lost; to go on: arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}",
     )
