@@ -1,0 +1,146 @@
+"""The cards of the released checkpoints, and the card of anybody's own model."""
+
+import csv
+import re
+from importlib.resources import files
+
+import pytest
+from hub_repo import check_card
+from huggingface_hub import EvalResult, ModelCard
+from publishing_samples import make_result, save
+from tiny_models import make_tiny
+
+from arch_hf.corpora import CORPUS_NAMES, get_corpus
+from arch_hf.encoders import AudioEncoder
+from arch_hf.errors import UserError
+from arch_hf.publishing.card import copy_results, merge_results
+from arch_hf.publishing.own_card import write_card
+
+RELEASED = {
+    "wav2vec2-base-audioset": ("W2V2-AS", "B"),
+    "wav2vec2-large-audioset": ("W2V2-AS", "L"),
+    "hubert-base-audioset": ("HuBERT-AS", "B"),
+    "hubert-large-audioset": ("HuBERT-AS", "L"),
+}
+
+
+@pytest.mark.parametrize("name", RELEASED)
+def test_released_cards_say_what_table_2_says(name):
+    text = (files("model_cards") / f"{name}.md").read_text(encoding="utf-8")
+    check_card(text)
+    card = ModelCard(text)
+    with (files("arch_hf.encoders") / "table2.csv").open() as file:
+        row = next(row for row in csv.DictReader(file) if (row["model"], row["size"]) == RELEASED[name])
+    assert [e.dataset_type for e in card.data.eval_results] == [f"arch/{corpus}" for corpus in CORPUS_NAMES]
+    for corpus, entry in zip(CORPUS_NAMES, card.data.eval_results, strict=True):
+        assert entry.metric_value == pytest.approx(float(row[corpus]) / 100, abs=1e-9)
+        assert (entry.metric_type, entry.dataset_name) == (get_corpus(corpus).metric, get_corpus(corpus).title)
+        assert entry.metric_args == {"protocol": "arch-v1"} and "Table 2" in entry.source_name
+        assert re.search(rf"\| {re.escape(entry.dataset_name)} \| \w+ \| {float(row[corpus]):.2f} \|", card.text)
+    assert (card.data.license, card.data.model_name, card.data.library_name) == (
+        "cc-by-nc-sa-4.0",
+        name,
+        "transformers",
+    )
+    for heading in (
+        "Results",
+        "How to load",
+        "Training data",
+        "Intended use",
+        "Limits",
+        "How to reproduce",
+        "Licence and citation",
+    ):
+        assert f"## {heading}\n" in card.text
+    assert f"arch-hf publish checkpoint ALM/{name} --repo_id arch/{name}" in card.text
+
+
+def test_own_card_writes_itself_and_keeps_what_was_there(tmp_path, capsys):
+    folder = make_tiny("hubert", tmp_path / "my-hubert")
+    encoder = AudioEncoder.from_pretrained(str(folder))
+    result, multi, synthetic = make_result(value=0.4321), make_result("fsd50k", 0.25), make_result("synthetic_events")
+    for each in (result, multi, synthetic):
+        each["model"] = encoder.describe() | {"id": "wherever/it/lay"}
+    save(tmp_path / "results", result, multi, synthetic, make_result("ravdess", model="arch/other"))
+    path = write_card(folder, tmp_path / "results", repo_id="me/my-hubert")
+    assert path == folder / "README.md" and "synthetic_events.json" in capsys.readouterr().err
+    text = path.read_text()
+    check_card(text)
+    card = ModelCard(text)
+    assert {e.dataset_type: e.metric_value for e in card.data.eval_results} == {
+        "arch/esc50": 0.4321,
+        "arch/fsd50k": 0.25,
+    }
+    assert "| ESC-50 | arch-v1 1.0 | Accuracy | 43.21 | 41.21 to 45.21 |" in text and "$" not in text
+    assert f"{encoder.n_parameters:,} parameters" in text and 'from_pretrained("me/my-hubert")' in text
+    assert "--model_id me/my-hubert --datasets esc50 fsd50k --protocol arch-v1" in text
+
+    path.write_text(
+        text.replace("Not stated yet: say here", "Trained on my own birds").replace("- audio", "- audio # birds")
+    )
+    result["metrics"]["accuracy"]["mean"] = 0.5
+    save(tmp_path / "results", result)
+    write_card(folder, tmp_path / "results", repo_id="me/my-hubert")
+    again = path.read_text()
+    assert "Trained on my own birds" in again and "- audio # birds" in again
+    assert "| 50.00 |" in again and "| 43.21 |" not in again and again.count("## Results") == 1
+    write_card(folder, tmp_path / "results", repo_id="me/my-hubert")
+    assert path.read_text() == again
+
+
+def test_own_card_takes_no_results_of_other_weights(tmp_path):
+    folder = make_tiny("hubert", tmp_path / "model")
+    save(tmp_path / "results", make_result(model=str(folder)))
+    with pytest.raises(UserError, match="no result of the weights in"):
+        write_card(folder, tmp_path / "results")
+    assert not (folder / "README.md").exists()
+    with pytest.raises(UserError, match=r"no config\.json"):
+        write_card(tmp_path, tmp_path / "results")
+
+
+def entry(value, dataset="arch/esc50", source=None, **args):
+    return EvalResult(
+        task_type="audio-classification", dataset_type=dataset, dataset_name="x", metric_type="accuracy", metric_value=value,
+        metric_args=args or None, source_url="https://x.y" if source else None, source_name=source,
+    )  # fmt: skip
+
+
+OURS = {"benchmark": "arch-hf", "protocol": "arch-v1"}
+
+
+@pytest.mark.parametrize(
+    "head",
+    [
+        "", "---\n---\n", "---\nlicense: mit\n---\n", "---\nmodel-index:\nlicense: mit\n---\n", "---\nmodel-index: []\n---\n",
+        "---\nmodel-index:\n- name: a\nlicense: mit\n---\n", "---\nmodel-index:\n- name: a\n  results: []\n# end\n---\n",
+        '---\nmodel-index: [{name: a, results: [{task: {type: t}, dataset: {type: d, name: d}, metrics: [{type: m, value: 1}]}]}]\n---\n',
+        "---\nlicense: &x mit\nother: *x\n---\n",
+    ],
+)  # fmt: skip
+def test_merging_into_every_kind_of_head(head):
+    before = ModelCard(head + "Text\n", ignore_metadata_errors=True).data.to_dict()
+    text = merge_results(head + "Text\n", [entry(0.5, **OURS)], "name")
+    check_card(text)
+    data = ModelCard(text).data
+    mine = [e for e in data.eval_results if e.metric_args == OURS]
+    assert [e.metric_value for e in mine] == [0.5] and text.endswith("Text\n")
+    assert all(data.to_dict()[key] == value for key, value in before.items() if key != "model-index")
+    assert len(data.eval_results) == 1 + ("value: 1" in head)
+    assert merge_results(text, [entry(0.5, **OURS)], "name") == text
+
+
+def test_two_entries_of_the_card_that_is_replaced_are_copied_but_not_corrections_of_the_new_one():
+    there = merge_results("", [entry(0.1, source="Table 2"), entry(0.2, "theirs/birds"), entry(0.3, **OURS)], "old")
+    new = merge_results("# New\n", [entry(0.11, source="Table 2")], "new")
+    merged = ModelCard(copy_results(there, new))
+    assert sorted(e.metric_value for e in merged.data.eval_results) == [0.11, 0.2, 0.3] and "# New" in merged.text
+    assert copy_results(there, str(merged)) == str(merged)
+
+
+@pytest.mark.parametrize(
+    "head", ["license: [mit", "- a list", "model-index: text", "model-index:\n- name: a\n  results:\n  - task: x"]
+)
+def test_unreadable_metadata_is_a_users_error(head):
+    with pytest.raises(UserError, match="metadata cannot be read") as error:
+        merge_results(f"---\n{head}\n---\nText\n", [entry(0.5, **OURS)], "name")
+    assert "\n" not in str(error.value)
