@@ -10,7 +10,7 @@ def random_split(items: Sequence, held_out: float) -> tuple[list, list]:
 
     Example:
         >>> random_split(range(10), held_out=0.2)
-        ([0, 7, 2, 9, 4, 3, 6, 5], [8, 1])
+        ([5, 0, 7, 2, 9, 4, 3, 6], [8, 1])
     """
     from sklearn.model_selection import train_test_split  # a second to import, and most corpora need none
 
