@@ -1,18 +1,20 @@
 """The linear probe: many small classifiers trained at once by batched matrix products.
 
-A run is one probe: a fold, a seed, a learning rate (and a layer). All runs step together through their own batches: the gather, the
-two matrix products and the AdamW update are one call each for all of them. Runs that differ only in the learning rate see
-the same batches. A run's random numbers come from its seed and its fold alone, so it is the same probe alone and in company.
+A run is one probe: a layer, a fold, a seed and a learning rate. All runs step together, each through its own batches: the
+gather, the two matrix products and the AdamW update are one call for all of them. Runs that differ only in the learning
+rate (one stream) see the same batches. A run's random numbers come from its seed and its fold alone, so it is the same probe
+alone and in company.
 
-The bias is a weight like the others: the embeddings get a column of ones. One row of zeros more serves as filling for
-batches that are short: a row of zeros adds nothing to a gradient.
+The bias is a weight like the others: the embeddings get a column of ones. They also get a row of zeros, the filling of batches
+that are short: it adds nothing to a gradient.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from tqdm.auto import tqdm
 
 from arch_hf.errors import UserError
@@ -23,22 +25,22 @@ STATE_BYTES = {"cpu": 256 << 20, "cuda": 4 << 30}  # weights, gradients and mome
 STEPS_AHEAD = 256  # batches are drawn for so many steps at a time
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Stream:
     """One sequence of batches: the runs of one layer, fold and seed, one per learning rate."""
 
     layer: int
-    fold: Fold
     fold_index: int
+    fold: Fold
     seed: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Probe:
     """One trained probe: scores are `embedding @ weight.T + bias`.
 
-    `weight` float32 [classes, dim], `bias` float32 [classes], `learning_rate` and `epoch` (1 is the first) those that were kept,
-    `validation` the headline metric on the validation clips, None without any.
+    `weight` float32 [classes, dim], `bias` float32 [classes]; `learning_rate` and `epoch` (1 is the first) are those that were
+    kept; `validation` is the headline metric on the validation clips, None without any.
     """
 
     stream: Stream
@@ -49,74 +51,83 @@ class Probe:
     validation: float | None
 
 
-def learning_rate_factor(step: int, n_steps: int, warmup_fraction: float) -> float:
-    """The learning rate at a step (0, 1, ...) as a fraction of its peak; 0 once the run is over.
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a probe says of its fold's test clips: `scores` float32 [clips, classes]. `kept` goes into the result as it is."""
 
-    Example:
-        >>> [learning_rate_factor(step, 100, 0.1) for step in (0, 5, 10, 55, 99, 100)]
-        [0.0, 0.5, 1.0, 0.5, 0.0111..., 0.0]
-    """
-    n_warmup = round(warmup_fraction * n_steps)
-    if step < n_warmup:
-        return step / n_warmup
-    return max(0, n_steps - step) / max(1, n_steps - n_warmup)
+    fold_index: int
+    seed: int
+    scores: np.ndarray
+    validation: float | None
+    kept: dict = field(default_factory=dict)
 
 
 class Bench:
     """The shared copy of embeddings and targets on the device, in the shape that training wants.
 
-    `features` float32 [layers * (clips + 1), width]: embeddings, a column of ones, zeros up to a multiple of 16; each layer ends
-    with a row of zeros. `targets` float32 [clips + 1, classes], one-hot or multi-hot.
+    `features` float32 [layers * (clips + 1), width]: embeddings, a column of ones, zeros up to a multiple of 16; each layer
+    ends with a row of zeros. `targets` float32 [clips + 1, classes]: one-hot or multi-hot.
+
+    Args:
+        layers: float32 [clips, dim] each.
+        targets: int64 [clips], or 0 and 1 [clips, classes].
     """
 
-    def __init__(self, features: np.ndarray, targets: np.ndarray, n_classes: int, device: str | torch.device):
-        self.n_layers, self.n_clips, self.dim = features.shape
-        self.n_classes = n_classes
-        self.multi_label = targets.ndim == 2
-        width = -(-(self.dim + 1) // 16) * 16
-        shared = torch.zeros(self.n_layers, self.n_clips + 1, width, device=device)
-        shared[:, :-1, : self.dim] = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
+    def __init__(
+        self, layers: Sequence[np.ndarray], targets: np.ndarray, n_classes: int, device: str | torch.device = "cpu"
+    ):
+        self.n_layers, (self.n_clips, self.dim) = len(layers), layers[0].shape
+        self.n_classes, self.multi_label = n_classes, targets.ndim == 2
+        self.width = -(-(self.dim + 1) // 16) * 16
+        shared = torch.zeros(self.n_layers, self.n_clips + 1, self.width, device=device)
+        for layer, features in enumerate(layers):
+            shared[layer, :-1, : self.dim] = torch.from_numpy(np.ascontiguousarray(features, dtype=np.float32))
         shared[:, :-1, self.dim] = 1
-        self.features = shared.view(-1, width)
+        self.features, self.device = shared.view(-1, self.width), shared.device
         labels = torch.zeros(self.n_clips + 1, n_classes)
         if self.multi_label:
-            labels[:-1] = torch.from_numpy(np.asarray(targets, dtype=np.float32))
+            labels[:-1] = torch.from_numpy(targets.astype(np.float32))
         else:
-            labels[torch.arange(self.n_clips), torch.from_numpy(np.asarray(targets, dtype=np.int64))] = 1
+            labels[torch.arange(self.n_clips), torch.from_numpy(targets)] = 1
         self.targets = labels.to(device)
-        self.device = self.features.device
 
-    def rows(self, layer: int, clips: np.ndarray) -> torch.Tensor:
+    def inputs(self, layer: int, clips: np.ndarray) -> torch.Tensor:
         """Embeddings of these clips, with the column of ones: [clips, width]."""
         return self.features[torch.from_numpy(clips + layer * (self.n_clips + 1)).to(self.device)]
 
     def labels(self, clips: np.ndarray) -> torch.Tensor:
         return self.targets[torch.from_numpy(clips).to(self.device)]
 
+    def losses(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """The loss of each clip, [..., clips]: cross-entropy, or binary cross-entropy, mean over the classes."""
+        if self.multi_label:
+            labels = labels.expand_as(logits)
+            return F.binary_cross_entropy_with_logits(logits, labels, reduction="none").mean(-1)
+        return -(torch.log_softmax(logits, -1) * labels).sum(-1)
 
-def train_probes(bench: Bench, streams: Sequence[Stream], protocol: Protocol, progress: bool = True) -> list[Probe]:
-    """Train all runs of the streams, and keep per stream the learning rate and epoch that the protocol says.
+    def headline_and_loss(self, logits: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Accuracy or macro mAP, and mean loss: logits [..., clips, classes] to two float64 [...]."""
+        loss = self.losses(logits, labels).mean(-1).double()
+        if self.multi_label:
+            return average_precision(logits, labels).nanmean(-1).nan_to_num(0.0), loss
+        return (logits.argmax(-1) == labels.argmax(-1)).double().mean(-1), loss
 
-    Returns:
-        One probe per stream, in order.
 
-    Raises:
-        UserError: training left float32's range (embeddings that are far too large).
+def learning_rate_factor(step: int, total: int, warmup_fraction: float) -> float:
+    """The learning rate at a step (0, 1, ...) as a fraction of its peak; 0 once the run is over.
+
+    Example:
+        >>> [round(learning_rate_factor(step, 100, 0.1), 4) for step in (0, 5, 10, 55, 99, 100)]
+        [0.0, 0.5, 1.0, 0.5, 0.0111, 0.0]
     """
-    per_stream = bench.features.shape[1] * bench.n_classes * 4 * 5 * len(protocol.learning_rates)
-    size = max(1, STATE_BYTES["cuda" if bench.device.type == "cuda" else "cpu"] // per_stream)
-    order = sorted(range(len(streams)), key=lambda i: len(streams[i].fold.train))  # like sizes step together
-    groups = [order[start : start + size] for start in range(0, len(order), size)]
-    total = sum(_n_steps(streams[group[-1]], protocol) * len(group) for group in groups)
-    probes: dict[int, Probe] = {}
-    with tqdm(total=total, desc="probe", unit="step", disable=None if progress else True, leave=False) as bar:
-        for group in groups:
-            trained = _train_together(bench, [streams[i] for i in group], protocol, bar)
-            probes.update(zip(group, trained, strict=True))
-    return [probes[i] for i in range(len(streams))]
+    warmup = round(warmup_fraction * total)
+    if step < warmup:
+        return step / warmup
+    return max(0, total - step) / max(1, total - warmup)
 
 
-def _n_steps(stream: Stream, protocol: Protocol) -> int:
+def n_steps(stream: Stream, protocol: Protocol) -> int:
+    """Optimiser steps of a run; the last batch of an epoch may be short."""
     return protocol.epochs * -(-len(stream.fold.train) // protocol.batch_size)
 
 
@@ -128,89 +139,139 @@ def initial_weights(dim: int, n_classes: int, generator: torch.Generator) -> tup
 
 
 def stream_generator(stream: Stream) -> torch.Generator:
-    """The random numbers of a stream: first the initial weights, then one permutation of the train clips per epoch."""
+    """The random numbers of a stream: first its initial weights, then one permutation of the train clips per epoch."""
     state = np.random.SeedSequence([stream.seed, stream.fold_index]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
-def _batches(bench: Bench, stream: Stream, protocol: Protocol, generator: torch.Generator) -> Iterator[torch.Tensor]:
-    """Blocks of batches, int64 [steps, batch]: rows of the shared embeddings, for ever; filling is the last row."""
+def batches(bench: Bench, stream: Stream, protocol: Protocol, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    """Blocks of STEPS_AHEAD batches, int64 [steps, batch], for ever: clips, and the number of clips as filling."""
     train = torch.from_numpy(stream.fold.train)
-    n_batches = -(-len(train) // protocol.batch_size)
+    per_epoch = -(-len(train) // protocol.batch_size)
     block = torch.empty(0, protocol.batch_size, dtype=torch.int64)
     while True:
-        blocks, length = [block], len(block)
-        while length < STEPS_AHEAD:
-            epoch = torch.full((n_batches * protocol.batch_size,), bench.n_clips)
+        epochs, ahead = [block], len(block)
+        while ahead < STEPS_AHEAD:
+            epoch = torch.full((per_epoch * protocol.batch_size,), bench.n_clips)
             epoch[: len(train)] = train[torch.randperm(len(train), generator=generator)]
-            blocks.append(epoch.view(n_batches, protocol.batch_size))
-            length += n_batches
-        block = torch.cat(blocks)
+            epochs.append(epoch.view(per_epoch, -1))
+            ahead += per_epoch
+        block = torch.cat(epochs)
         yield block[:STEPS_AHEAD]
         block = block[STEPS_AHEAD:]
 
 
+def train_probes(bench: Bench, streams: Sequence[Stream], protocol: Protocol, progress: bool = True) -> list[Probe]:
+    """Train all runs of the streams, and keep per stream the learning rate and epoch that the protocol keeps.
+
+    Returns:
+        One probe per stream, in order.
+
+    Raises:
+        UserError: training left float32's range (embeddings that are far too large).
+
+    Example:
+        >>> from arch_hf.protocols import PROTOCOLS
+        >>> fold = Fold("test", train=np.arange(8), validation=np.arange(0), test=np.arange(8))
+        >>> features = np.repeat(np.eye(2, dtype=np.float32)[[0, 1] * 4], 100, axis=1)
+        >>> bench = Bench([features], np.array([0, 1] * 4), n_classes=2)
+        >>> probe, = train_probes(bench, [Stream(0, 0, fold, seed=0)], PROTOCOLS["arch-v1"], progress=False)
+        >>> probe.epoch, apply_probe(bench, probe).scores.argmax(1).tolist()
+        (200, [0, 1, 0, 1, 0, 1, 0, 1])
+    """
+    bytes_per_stream = 5 * 4 * bench.width * bench.n_classes * len(protocol.learning_rates)
+    together = max(1, STATE_BYTES["cuda" if bench.device.type == "cuda" else "cpu"] // bytes_per_stream)
+    order = sorted(range(len(streams)), key=lambda i: n_steps(streams[i], protocol))  # like sizes step together
+    total = sum(n_steps(stream, protocol) for stream in streams)
+    probes: dict[int, Probe] = {}
+    with tqdm(total=total, desc="probe", unit="step", disable=None if progress else True, leave=False) as bar:
+        for start in range(0, len(order), together):
+            group = order[start : start + together]
+            probes.update(zip(group, _train_together(bench, [streams[i] for i in group], protocol, bar), strict=True))
+    return [probes[i] for i in range(len(streams))]
+
+
 def _train_together(bench: Bench, streams: Sequence[Stream], protocol: Protocol, bar: tqdm) -> list[Probe]:
+    """Train streams that are sorted by their number of steps; those that are done wait, at a learning rate of 0."""
     rates, device = protocol.learning_rates, bench.device
-    n_steps = [_n_steps(stream, protocol) for stream in streams]
+    totals = [n_steps(stream, protocol) for stream in streams]
     generators = [stream_generator(stream) for stream in streams]
-    width = bench.features.shape[1]
-    # [rates, streams, width, classes]: with the classes last, both products are fastest
-    weights = torch.zeros(len(rates), len(streams), width, bench.n_classes)
+    # [rates, streams, width, classes]: with the classes last both products are quick
+    weights = torch.zeros(len(rates), len(streams), bench.width, bench.n_classes)
     for position, generator in enumerate(generators):
         weight, bias = initial_weights(bench.dim, bench.n_classes, generator)
-        weights[:, position, : bench.dim] = weight.T
-        weights[:, position, bench.dim] = bias
+        weights[:, position, : bench.dim], weights[:, position, bench.dim] = weight.T, bias
     weights = weights.to(device)
     gradients = torch.zeros_like(weights)
-    optimiser, schedules = _optimiser(weights, gradients, n_steps, protocol)
-    batches = [
-        _batches(bench, stream, protocol, generator) for stream, generator in zip(streams, generators, strict=True)
-    ]
+    optimiser = _AdamW(weights, gradients, totals, protocol)
     keeper = _Keeper(bench, streams, protocol, weights)
 
-    inputs = torch.empty(len(streams) * protocol.batch_size, width, device=device)
-    labels = torch.empty(len(streams) * protocol.batch_size, bench.n_classes, device=device)
-    shape = (len(streams), protocol.batch_size, -1)
+    blocks = [
+        batches(bench, stream, protocol, generator) for stream, generator in zip(streams, generators, strict=True)
+    ]
     offsets = torch.tensor([stream.layer * (bench.n_clips + 1) for stream in streams]).view(-1, 1)
-    for step in range(max(n_steps)):
-        if step % STEPS_AHEAD == 0:
-            clips = torch.stack([next(block) for block in batches], dim=1)  # [steps, streams, batch]
-            sizes = (clips < bench.n_clips).sum(-1, keepdim=True) * (bench.n_classes if bench.multi_label else 1)
-            scales = (1 / sizes).unsqueeze(-1).to(device)  # the loss is a mean over the batch (and the classes)
+    inputs = torch.empty(len(streams), protocol.batch_size, bench.width, device=device)
+    labels = torch.empty(len(streams), protocol.batch_size, bench.n_classes, device=device)
+    flat_inputs, flat_labels = inputs.flatten(0, 1), labels.flatten(0, 1)
+    for step in range(totals[-1]):
+        ahead = step % STEPS_AHEAD
+        if ahead == 0:
+            clips = torch.stack([next(its_blocks) for its_blocks in blocks], dim=1)  # [steps, streams, batch]
+            sizes = (clips < bench.n_clips).sum(-1).view(-1, len(streams), 1, 1)
+            scales = (1 / (sizes * bench.n_classes if bench.multi_label else sizes)).to(device)  # the loss is a mean
             rows = (clips + offsets).flatten(1).to(device)
             clips = clips.flatten(1).to(device)
-        now = step % STEPS_AHEAD
-        torch.index_select(bench.features, 0, rows[now], out=inputs)
-        torch.index_select(bench.targets, 0, clips[now], out=labels)
+        torch.index_select(bench.features, 0, rows[ahead], out=flat_inputs)
+        torch.index_select(bench.targets, 0, clips[ahead], out=flat_labels)
         for rate in range(len(rates)):
-            logits = torch.bmm(inputs.view(shape), weights[rate])
+            logits = torch.bmm(inputs, weights[rate])
             errors = torch.sigmoid(logits) if bench.multi_label else torch.softmax(logits, -1)
-            errors.sub_(labels.view(shape)).mul_(scales[now])
-            torch.bmm(inputs.view(shape).mT, errors, out=gradients[rate])
-        for group, (peak, total) in zip(optimiser.param_groups, schedules, strict=True):
-            group["lr"] = peak * learning_rate_factor(step, total, protocol.warmup_fraction)
-        optimiser.step()
+            errors.sub_(labels).mul_(scales[ahead])
+            torch.bmm(inputs.mT, errors, out=gradients[rate])
+        optimiser.step(step)
         keeper.after(step + 1)
-        bar.update(len(streams))
+        bar.update(sum(step < total for total in totals))
+    if not (torch.isfinite(weights).all() and torch.isfinite(optimiser.squares).all()):
+        raise UserError(
+            f"the probe left float32's range: embeddings reach {bench.features.abs().max().item():.3g} in size; "
+            "check the encoder's output (its dtype, its scale)"
+        )
     return keeper.probes()
 
 
-def _optimiser(weights, gradients, n_steps: Sequence[int], protocol: Protocol):
-    """AdamW over the weights, one parameter group per learning rate and schedule, and (peak, steps) of each group."""
-    groups, schedules = [], []
-    for rate, peak in enumerate(protocol.learning_rates):
-        for total in sorted(set(n_steps)):
-            first, count = n_steps.index(total), n_steps.count(total)  # n_steps is sorted
-            parameter = weights[rate, first : first + count]
-            parameter.grad = gradients[rate, first : first + count]
-            groups.append({"params": [parameter]})
-            schedules.append((peak, total))
-    betas = (protocol.beta1, protocol.beta2)
-    optimiser = torch.optim.AdamW(
-        groups, lr=0.0, betas=betas, eps=protocol.epsilon, weight_decay=protocol.weight_decay, fused=True
-    )
-    return optimiser, schedules
+class _AdamW:
+    """PyTorch's fused AdamW for all runs: one call per learning rate and schedule.
+
+    The kernel is that of torch.optim.AdamW(fused=True); that class's own bookkeeping would cost as much as the small kernels do.
+    """
+
+    def __init__(self, weights: torch.Tensor, gradients: torch.Tensor, totals: Sequence[int], protocol: Protocol):
+        self.moments, self.squares = torch.zeros_like(weights), torch.zeros_like(weights)
+        self.protocol = protocol
+        self.count = torch.zeros((), device=weights.device)
+        self.calls = []
+        for rate, peak in enumerate(protocol.learning_rates):
+            for total in sorted(set(totals)):  # totals are sorted: runs of one schedule lie side by side
+                first, last = totals.index(total), totals.index(total) + totals.count(total)
+                state = (weights, gradients, self.moments, self.squares)
+                self.calls.append((peak, total, [[tensor[rate, first:last]] for tensor in state]))
+
+    def step(self, step: int) -> None:
+        protocol = self.protocol
+        self.count.fill_(step + 1)
+        for peak, total, tensors in self.calls:
+            torch._fused_adamw_(
+                *tensors,
+                [],
+                [self.count],
+                lr=peak * learning_rate_factor(step, total, protocol.warmup_fraction),
+                beta1=protocol.beta1,
+                beta2=protocol.beta2,
+                weight_decay=protocol.weight_decay,
+                eps=protocol.epsilon,
+                amsgrad=False,
+                maximize=False,
+            )
 
 
 class _Keeper:
@@ -222,55 +283,39 @@ class _Keeper:
         shape = (len(protocol.learning_rates), len(streams))
         self.score = torch.full(shape, -1.0, dtype=torch.float64, device=bench.device)
         self.loss = torch.full(shape, torch.inf, dtype=torch.float64, device=bench.device)
-        self.epoch = torch.zeros(shape, dtype=torch.int64, device=bench.device)
-        self.n_batches = [-(-len(stream.fold.train) // protocol.batch_size) for stream in streams]
+        self.epoch = torch.full(shape, protocol.epochs, device=bench.device)
+        self.per_epoch = [-(-len(stream.fold.train) // protocol.batch_size) for stream in streams]
         self._validation: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def after(self, steps: int) -> None:
-        """To be called after each step; acts where an epoch (or, if nothing is selected, the last epoch) of a stream ends."""
-        for position, n_batches in enumerate(self.n_batches):
-            epoch, rest = divmod(steps, n_batches)
-            if rest == 0 and epoch <= self.protocol.epochs and (self.protocol.selects or epoch == self.protocol.epochs):
+        """To be called after each step; acts where an epoch of a stream ends (if nothing is selected, the last epoch)."""
+        for position, per_epoch in enumerate(self.per_epoch):
+            epoch, rest = divmod(steps, per_epoch)
+            wanted = epoch <= self.protocol.epochs if self.protocol.selects else epoch == self.protocol.epochs
+            if rest == 0 and wanted and len(self.streams[position].fold.validation):
                 self._look(position, epoch)
 
     def _look(self, position: int, epoch: int) -> None:
-        stream, weights = self.streams[position], self.weights[:, position]
-        if len(stream.fold.validation):
-            score, loss = self._validate(stream, weights)
-        else:
-            score = loss = torch.zeros(len(weights), dtype=torch.float64, device=self.bench.device)
-        if not self.protocol.selects:
-            self.score[:, position], self.loss[:, position], self.epoch[:, position] = score, loss, epoch
-            return
+        weights = self.weights[:, position]
+        score, loss = self._validate(self.streams[position], weights)
         best_score, best_loss = self.score[:, position], self.loss[:, position]
         better = (score > best_score) | ((score == best_score) & (loss < best_loss))
         self.score[:, position] = torch.where(better, score, best_score)
         self.loss[:, position] = torch.where(better, loss, best_loss)
-        self.epoch[:, position] = torch.where(better, epoch, self.epoch[:, position])
-        self.best[:, position] = torch.where(better.view(-1, 1, 1), weights, self.best[:, position])
+        if self.protocol.selects:
+            self.epoch[:, position] = torch.where(better, epoch, self.epoch[:, position])
+            self.best[:, position] = torch.where(better.view(-1, 1, 1), weights, self.best[:, position])
 
     def _validate(self, stream: Stream, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Headline metric and mean loss of each learning rate on the validation clips: two float64 [rates]."""
-        key = (stream.layer, stream.fold_index)
+        key, clips = (stream.layer, stream.fold_index), stream.fold.validation
         if key not in self._validation:
-            clips = stream.fold.validation
-            self._validation[key] = (self.bench.rows(stream.layer, clips), self.bench.labels(clips))
+            self._validation[key] = self.bench.inputs(stream.layer, clips), self.bench.labels(clips)
         inputs, labels = self._validation[key]
-        logits = inputs @ weights  # [rates, clips, classes]
-        if self.bench.multi_label:
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, labels.expand_as(logits), reduction="none"
-            ).mean((1, 2))
-            return average_precision(logits, labels).nanmean(-1).nan_to_num(0.0), loss.double()
-        loss = -(torch.log_softmax(logits, -1) * labels).sum(-1).mean(-1)
-        return (logits.argmax(-1) == labels.argmax(-1)).double().mean(-1), loss.double()
+        return self.bench.headline_and_loss(inputs @ weights, labels)
 
     def probes(self) -> list[Probe]:
-        if not torch.isfinite(self.weights).all():
-            largest = self.bench.features.abs().max().item()
-            raise UserError(
-                f"the probe's weights left float32's range: embeddings go up to {largest:.3g}; check the encoder (its dtype, its scale)"
-            )
+        """Of each stream the best learning rate: by score, then loss, then the smaller rate."""
         probes = []
         for position, stream in enumerate(self.streams):
             scores, losses = self.score[:, position].tolist(), self.loss[:, position].tolist()
@@ -287,3 +332,12 @@ class _Keeper:
                 )
             )
         return probes
+
+
+def apply_probe(bench: Bench, probe: Probe) -> Outcome:
+    """The probe's scores for the test clips of its fold."""
+    stream = probe.stream
+    inputs = bench.inputs(stream.layer, stream.fold.test)[:, : bench.dim]
+    scores = torch.addmm(probe.bias, inputs, probe.weight.T).cpu().numpy()
+    kept = {"learning_rate": probe.learning_rate, "epoch": probe.epoch}
+    return Outcome(stream.fold_index, stream.seed, scores, probe.validation, kept)

@@ -223,7 +223,8 @@ def _fold_order(name: str) -> tuple[str, int]:
 def _group_codes(table: ClipTable) -> np.ndarray:
     """One integer per group; a clip of unknown group is its own."""
     names = [
-        f"clip {clip_id}" if group is None else f"group {group}" for clip_id, group in zip(table.clip_id, table.group)
+        f"clip {clip_id}" if group is None else f"group {group}"
+        for clip_id, group in zip(table.clip_id, table.group, strict=True)
     ]
     return np.unique(np.array(names), return_inverse=True)[1] if names else np.zeros(0, np.int64)
 
@@ -320,9 +321,8 @@ def render_protocols() -> str:
     """The protocols as two plain-text tables: the numbers, then the splits of each corpus."""
     protocols = list(PROTOCOLS.values())
     rows = [["", *(f"{protocol.name} {protocol.version}" for protocol in protocols)]]
-    for key in asdict(protocols[0]):
-        if key not in ("name", "version"):
-            rows.append([key, *(_show(getattr(protocol, key)) for protocol in protocols)])
+    numbers = [key for key in asdict(protocols[0]) if key not in ("name", "version")]
+    rows += [[key, *(_show(getattr(protocol, key)) for protocol in protocols)] for key in numbers]
     rules = [["corpus", *(protocol.name for protocol in protocols)]]
     for corpus, by_protocol in SPLIT_RULES.items():
         rules.append([corpus, *(_show_rule(by_protocol[protocol.name]) for protocol in protocols)])
@@ -347,4 +347,6 @@ def _show_rule(rule: SplitRule) -> str:
 
 def _align(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows)
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,15 +1,20 @@
-"""From embeddings to the scores of one corpus: train the probes, score the test clips, put it into the result's words."""
+"""From embeddings to the scores of one corpus: train the probes, test them, and put it into the result's words."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 import numpy as np
 import torch
 
+from arch_hf import other_probes
 from arch_hf.corpora.spec import ClipTable, Corpus
 from arch_hf.errors import UserError
-from arch_hf.metrics.scores import score
-from arch_hf.probe import Bench, Probe, Stream, train_probes
+from arch_hf.probe import Bench, Stream, apply_probe, train_probes
 from arch_hf.protocols import Fold, Protocol
+from arch_hf.summary import few_shot_block, summarise
+
+PROBES = ("linear", "knn", "weighted_sum")
+LAYER_BYTES = 1 << 30  # embeddings of the layers that are on the device together
 
 
 def score_corpus(
@@ -20,97 +25,160 @@ def score_corpus(
     protocol: Protocol,
     corpus: Corpus,
     table: ClipTable,
-    seeds: int = 1,
+    seeds: int = 3,
     device: str | torch.device = "cpu",
     accelerator=None,
+    probe: str = "linear",
+    shots: Sequence[int] = (),
     progress: bool = True,
 ) -> tuple[dict, dict[str, np.ndarray]]:
-    """Train and test the protocol's probe on every fold with every seed.
+    """Train and test a probe on every fold with every seed.
 
     Args:
-        features: float32 [clips, dim], in the table's order.
-        targets: int64 [clips], or multi-hot [clips, classes].
-        seeds: how many probes per fold, seeds 0, 1, ...
-        accelerator: an accelerate.Accelerator; its ranks share the runs, and each gets the whole result.
+        features: float32 [clips, dim], in the table's order; [clips, layers, dim] for the probe "weighted_sum".
+        targets: int64 [clips], or 0 and 1 [clips, classes].
+        folds: of `plan_folds`.
+        seeds: how many probes per fold (seeds 0, 1, ...).
+        accelerator: an accelerate.Accelerator; its ranks share the runs, and each returns the whole result.
+        probe: "linear" (the protocol's), "knn" or "weighted_sum" (see `arch_hf.other_probes`).
+        shots: also train the linear probe on so many clips per class, for the block's "few_shot".
 
     Returns:
-        (block, predictions): the part of the result JSON that comes from the probe, and the arrays stored beside it.
+        block: "metrics", "runs", "validation", "baselines", "per_class", "confusion", ... (see `arch_hf.summary`).
+        predictions: arrays to be stored beside the result, all that `arch-hf compare` needs.
 
     Raises:
-        UserError: embeddings that are not finite or far too large, or a test set that no score is defined on.
+        UserError: embeddings that are not finite or far too large, labels out of range, a test set with nothing to score.
     """
+    if probe not in PROBES:
+        raise UserError(f"unknown probe {probe!r}: choose one of {', '.join(PROBES)}")
+    if probe == "linear":
+        return next(
+            score_layers(
+                [features],
+                targets,
+                class_names,
+                folds,
+                protocol,
+                corpus,
+                table,
+                seeds,
+                device,
+                accelerator,
+                shots,
+                progress,
+            )
+        )
+    if shots:
+        raise UserError(f"few-shot scores are the linear probe's: leave out --shots, or the probe {probe}")
     _check(features, targets, class_names, table)
-    streams = [Stream(0, fold, index, seed) for index, fold in enumerate(folds) for seed in range(seeds)]
-    rank, n_ranks = (accelerator.process_index, accelerator.num_processes) if accelerator else (0, 1)
-    bench = Bench(features[None], targets, len(class_names), device)
-    probes = train_probes(bench, streams[rank::n_ranks], protocol, progress=progress and rank == 0)
-    tested = [_test(bench, probe) for probe in probes]
-    if n_ranks > 1:
-        from accelerate.utils import gather_object
+    if probe == "knn":
+        jobs = list(enumerate(folds))
+        outcomes = _share_out(
+            accelerator, jobs, lambda mine: other_probes.knn(features, targets, len(class_names), mine)
+        )
+    else:
+        bench = Bench(list(features.transpose(1, 0, 2)), targets, len(class_names), device)
+        outcomes = _share_out(
+            accelerator,
+            [Stream(0, index, fold, seed) for index, fold in enumerate(folds) for seed in range(seeds)],
+            lambda mine: other_probes.weighted_sums(bench, mine, protocol, progress),
+        )
+    return _share_out(
+        accelerator, [outcomes], lambda mine: [summarise(o, targets, class_names, folds, corpus, table) for o in mine]
+    )[0]
 
-        tested = gather_object(tested)  # rank by rank
-        order = [i for start in range(n_ranks) for i in range(start, len(streams), n_ranks)]
-        tested = [tested[order.index(i)] for i in range(len(streams))]
-    return _report(tested, targets, class_names, folds, corpus, table, seeds)
+
+def score_layers(
+    layers: Iterable[np.ndarray],
+    targets: np.ndarray,
+    class_names: Sequence[str],
+    folds: Sequence[Fold],
+    protocol: Protocol,
+    corpus: Corpus,
+    table: ClipTable,
+    seeds: int = 3,
+    device: str | torch.device = "cpu",
+    accelerator=None,
+    shots: Sequence[int] = (),
+    progress: bool = True,
+) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
+    """`score_corpus` with the linear probe for each of many layers; yields one (block, predictions) per layer.
+
+    `layers` are arrays float32 [clips, dim], taken one after the other; as many as fit into LAYER_BYTES train together.
+    """
+    for some in _by_bytes(layers, LAYER_BYTES):
+        for features in some:
+            _check(features, targets, class_names, table)
+        bench = Bench(some, targets, len(class_names), device)
+        n_classes = len(class_names)
+
+        def train_and_test(streams: Sequence[Stream], rule: Protocol, bench=bench) -> list:
+            return [apply_probe(bench, probe) for probe in train_probes(bench, streams, rule, progress)]
+
+        n_runs = len(folds) * seeds
+        streams = [
+            Stream(layer, index, fold, seed)
+            for layer in range(len(some))
+            for index, fold in enumerate(folds)
+            for seed in range(seeds)
+        ]
+        outcomes = _share_out(accelerator, streams, lambda mine, go=train_and_test: go(mine, protocol))
+        by_layer = [outcomes[start : start + n_runs] for start in range(0, len(outcomes), n_runs)]
+        results = _share_out(
+            accelerator, by_layer, lambda mine: [summarise(o, targets, class_names, folds, corpus, table) for o in mine]
+        )
+        if shots:
+            plan = other_probes.few_shot_streams(folds, targets, n_classes, shots, len(some))
+            rule = other_probes.as_arch_v1_trains(protocol)
+            jobs = list(chain.from_iterable(plan.values()))
+            outcomes = _share_out(accelerator, jobs, lambda mine, go=train_and_test, rule=rule: go(mine, rule))
+            for layer, (block, _) in enumerate(results):
+                block["few_shot"] = few_shot_block(plan, dict(zip(jobs, outcomes, strict=True)), layer, targets)
+        yield from results
+
+
+def _by_bytes(layers: Iterable[np.ndarray], limit: int) -> Iterator[list[np.ndarray]]:
+    """Lists of arrays that together stay under the limit; at least one in each."""
+    some: list[np.ndarray] = []
+    for features in layers:
+        if some and sum(other.nbytes for other in some) + features.nbytes > limit:
+            yield some
+            some = []
+        some.append(features)
+    if some:
+        yield some
 
 
 def _check(features: np.ndarray, targets: np.ndarray, class_names: Sequence[str], table: ClipTable) -> None:
-    finite = np.isfinite(features).all(axis=1)
+    finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise UserError(
-            f"the embedding of clip {table.clip_id[bad[0]]} is not finite ({len(bad)} in all); check the encoder"
+            f"the embedding of clip {table.clip_id[bad[0]]} is not finite ({len(bad)} such clips); check the encoder"
         )
-    if targets.ndim == 1 and len(targets) and (targets.min() < 0 or targets.max() >= len(class_names)):
+    if targets.ndim == 1 and len(targets) and not 0 <= targets.min() <= targets.max() < len(class_names):
         raise UserError(f"labels go from {targets.min()} to {targets.max()}, but there are {len(class_names)} classes")
 
 
-def _test(bench: Bench, probe: Probe) -> dict:
-    stream, test = probe.stream, probe.stream.fold.test
-    weight = torch.zeros(bench.n_classes, bench.features.shape[1], device=bench.device)
-    weight[:, : bench.dim], weight[:, bench.dim] = probe.weight, probe.bias
-    scores = bench.rows(stream.layer, test) @ weight.T
-    return {
-        "fold": stream.fold_index,
-        "seed": stream.seed,
-        "learning_rate": probe.learning_rate,
-        "epoch": probe.epoch,
-        "validation": probe.validation,
-        "scores": scores.cpu().numpy(),
-    }
+def _share_out(accelerator, jobs: Sequence, work: Callable[[Sequence], list]) -> list:
+    """Do the jobs, every n-th on each of n ranks; every rank gets all answers, in the order of the jobs.
 
+    A UserError on one rank is raised on all, so that none waits for another.
+    """
+    n_ranks = accelerator.num_processes if accelerator else 1
+    if n_ranks == 1:
+        return work(jobs)
+    from accelerate.utils import gather_object
 
-def _report(tested, targets, class_names, folds, corpus, table, seeds) -> tuple[dict, dict[str, np.ndarray]]:
-    runs, by_seed = [], {}
-    for run in tested:
-        fold = folds[run["fold"]]
-        metrics = score(run["scores"], targets[fold.test])
-        if not all(np.isfinite(list(metrics.values()))):
-            raise UserError(f"{corpus.name}, {fold.name}: no test clip has a label, so there is nothing to score")
-        runs.append(
-            {
-                "fold": fold.name,
-                "seed": run["seed"],
-                "learning_rate": run["learning_rate"],
-                "epoch": run["epoch"],
-                "n_train": len(fold.train),
-                "n_validation": len(fold.validation),
-                "n_test": len(fold.test),
-                "validation": run["validation"],
-                "metrics": metrics,
-            }
-        )
-        by_seed.setdefault(run["seed"], []).append(metrics)
-    names = list(runs[0]["metrics"])
-    summary = {}
-    for name in names:
-        values = np.array([run["metrics"][name] for run in runs])
-        mean = np.mean([[fold[name] for fold in metrics] for metrics in by_seed.values()])
-        summary[name] = {
-            "mean": float(mean),
-            "std": float(values.std(ddof=1)) if len(values) > 1 else 0.0,
-            "ci95": None,
-        }
-    block = {"metrics": summary, "runs": runs, "baselines": {}}
-    predictions = {}
-    return block, predictions
+    rank, mine, error = accelerator.process_index, [], None
+    try:
+        mine = work(jobs[rank::n_ranks])
+    except UserError as problem:
+        error = str(problem)
+    answers = [None] * len(jobs)
+    for its_rank, part, its_error in gather_object([(rank, mine, error)]):
+        if its_error:
+            raise UserError(its_error)
+        answers[its_rank::n_ranks] = part
+    return answers
