@@ -14,7 +14,6 @@ from collections.abc import Mapping
 
 import numpy as np
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value
-from datasets import Features as Features
 
 from arch_hf.audio import audio_info
 from arch_hf.corpora.spec import Corpus

@@ -1,22 +1,15 @@
 """Clips of a corpus, loaded: one of the twelve, a synthetic one, a prepared folder, or any audio dataset."""
 
-import contextlib
-import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import datasets
-import huggingface_hub
 import numpy as np
-from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, concatenate_datasets, load_dataset, load_from_disk
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+from datasets import Audio, ClassLabel, Dataset, List, concatenate_datasets
 
-from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus, unknown_corpus
+from arch_hf.corpora.find import Found, find
+from arch_hf.corpora.registry import SYNTHETIC_NAMES, get_corpus
 from arch_hf.corpora.spec import ClipTable, Corpus
 from arch_hf.errors import UserError
-
-FACTS_FILE = "arch.json"
 
 
 @dataclass
@@ -125,121 +118,26 @@ def load_corpus(
     if name in SYNTHETIC_NAMES:
         from arch_hf.corpora.synthetic import generate
 
-        dataset, corpus, facts, source = generate(name), get_corpus(name), {}, (name, None, get_corpus(name).version)
+        corpus = get_corpus(name)
+        found = Found(generate(name), corpus, name, None, corpus.version)
     else:
         columns = {"audio": audio_column, "label": label_column, "fold": fold_column, "group": group_column}
-        dataset, corpus, facts, source = _find(name, data_dir, revision, config, columns, splits or {})
-    return _corpus_data(dataset, corpus, facts, source, limit)
+        found = find(name, data_dir, revision, config, columns, splits or {})
+    return _corpus_data(found, limit)
 
 
-def _find(name, data_dir, revision, config, columns, splits):
-    """(DatasetDict by our split names, Corpus, facts of arch.json, (id, config, revision))"""
-    short = name.removeprefix("arch/")
-    folders = [Path(name)]
-    if short in CORPUS_NAMES:
-        folders = [Path("arch") / short]
-    if data_dir is not None:
-        if not Path(data_dir).is_dir():
-            raise UserError(f"--data_dir {data_dir}: no such folder")
-        folders.insert(0, Path(data_dir) / (short if short in CORPUS_NAMES else name))
-    for folder in folders:
-        if folder.is_dir():
-            return _from_folder(folder, config, columns, splits)
-    if short not in CORPUS_NAMES and (name.count("/") != 1 or name.startswith((".", "/"))):
-        raise UserError(f"no such folder: {name}" if "/" in name else unknown_corpus(name))
-    return _from_hub(f"arch/{short}" if short in CORPUS_NAMES else name, revision, config, columns, splits)
-
-
-def _from_folder(folder: Path, config, columns, splits):
-    facts = {}
-    if (folder / FACTS_FILE).is_file():
-        try:
-            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(f"{folder / FACTS_FILE} cannot be read ({error}); prepare the corpus again") from None
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        dataset = load_from_disk(str(folder))
-    else:
-        dataset = _load(str(folder), str(folder), config, None)
-    return _interpret(dataset, str(folder), facts, columns, splits, config, None)
-
-
-def _from_hub(repo_id: str, revision, config, columns, splits):
-    short = repo_id.removeprefix("arch/")
-    hint = ""
-    if repo_id.startswith("arch/") and short in CORPUS_NAMES:
-        hint = f"; prepare it from its official archive: arch-hf prepare {short} --raw_dir FOLDER (or --download)"
-    try:  # pin the commit, so that the result says which data it is about
-        revision = HfApi().dataset_info(repo_id, revision=revision).sha
-        online = True
-    except HfHubHTTPError as error:
-        if error.response is not None and error.response.status_code in (401, 403, 404):
-            at = f" at revision {revision}" if revision else ""
-            raise UserError(
-                f"no dataset {repo_id}{at}: not a folder here, and none on the Hub that you may read{hint}"
-            ) from None
-        raise UserError(f"the Hub does not answer for {repo_id}: {str(error).splitlines()[0]}{hint}") from None
-    except HFValidationError as error:
-        raise UserError(f"{repo_id} is neither a folder nor a dataset's id ({error})") from None
-    except Exception:  # no connection, in whatever words huggingface_hub's HTTP client has for it: a copy in the cache may do
-        online = False
-    facts = {}
-    with contextlib.suppress(HfHubHTTPError, OSError, ValueError):  # only what `prepare` made has such a file
-        path = hf_hub_download(repo_id, FACTS_FILE, repo_type="dataset", revision=revision, local_files_only=not online)
-        facts = json.loads(Path(path).read_text(encoding="utf-8"))
-    with contextlib.nullcontext() if online else _offline():
-        dataset = _load(repo_id, repo_id, config, revision, hint)
-    return _interpret(dataset, repo_id, facts, columns, splits, config, revision)
-
-
-@contextlib.contextmanager
-def _offline():
-    """Make `datasets` look into its cache at once, instead of trying the Hub for a minute first."""
-    before = datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE
-    datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE = before
-
-
-def _load(path: str, shown: str, config, revision, hint: str = ""):
-    try:
-        return load_dataset(path, config, revision=revision)
-    except Exception as error:  # datasets raises many kinds; what each says is what the user needs
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"the dataset {shown} cannot be loaded: {reason}{hint}") from None
-
-
-def _interpret(dataset, dataset_id: str, facts: dict, columns, splits, config, revision):
-    """Give a dataset our columns and splits: as they are if `prepare` made them, else recognised."""
-    from arch_hf.corpora.foreign import adapt, corpus_from_facts
-
-    if isinstance(dataset, Dataset):
-        dataset = DatasetDict({"train": dataset})
-    source = (dataset_id, config, revision)
-    name = facts.get("corpus") or dataset_id.removeprefix("arch/")
-    ours = {"audio", "clip_id", "group"} <= set(next(iter(dataset.values())).features)
-    if ours and not any(columns.values()) and not splits:
-        if name in CORPUS_NAMES:
-            return dataset, get_corpus(name), facts, source
-        if facts:
-            return dataset, corpus_from_facts(facts, dataset), facts, source
-    dataset, corpus = adapt(dataset, dataset_id, columns, splits)
-    return dataset, corpus, facts, source
-
-
-def _corpus_data(dataset, corpus: Corpus, facts: dict, source, limit: int | None) -> CorpusData:
+def _corpus_data(found: Found, limit: int | None) -> CorpusData:
+    dataset, corpus = found.dataset, found.corpus
     order = [split for split in corpus.splits if split in dataset]
     if not order:
         raise UserError(
-            f"{source[0]} has the splits {', '.join(dataset)}; {corpus.name} needs {', '.join(corpus.splits)}"
+            f"{found.id} has the splits {', '.join(dataset)}; {corpus.name} needs {', '.join(corpus.splits)}"
         )
     parts = []
     for split in order:
         part = dataset[split].cast_column("audio", Audio(decode=False))
         if len(part) == 0:
-            raise UserError(f"{source[0]}: the split {split} is empty")
+            raise UserError(f"{found.id}: the split {split} is empty")
         bad = corpus.known_bad and [clip_id not in corpus.known_bad for clip_id in read_column(part, "clip_id")]
         if bad and not all(bad):
             part = part.select(np.flatnonzero(bad))
@@ -250,11 +148,11 @@ def _corpus_data(dataset, corpus: Corpus, facts: dict, source, limit: int | None
     names = getattr(feature.feature if isinstance(feature, List) else feature, "names", None)
     if names is None:
         raise UserError(
-            f"{source[0]} has no column {column!r} of class labels, which {corpus.name} needs; prepare it again"
+            f"{found.id} has no column {column!r} of class labels, which {corpus.name} needs; prepare it again"
         )
     if corpus.classes and tuple(names) != corpus.classes:
         raise UserError(
-            f"{source[0]} has other classes than {corpus.name}: {len(names)}, {names[0]!r} first; prepare it again"
+            f"{found.id} has other classes than {corpus.name}: {len(names)}, {names[0]!r} first; prepare it again"
         )
     table = ClipTable(
         clip_id=read_column(clips, "clip_id"),
@@ -262,8 +160,11 @@ def _corpus_data(dataset, corpus: Corpus, facts: dict, source, limit: int | None
         group=read_column(clips, "group"),
         arch_v1_split=read_column(clips, "arch_v1_split") if "arch_v1_split" in clips.features else None,
     )
-    excluded = [{"clip_id": clip["clip_id"], "reason": clip["reason"]} for clip in facts.get("excluded_clips", ())]
-    return CorpusData(replace(corpus, classes=tuple(names)), *source, clips, table, excluded)
+    excluded = [
+        {"clip_id": clip["clip_id"], "reason": clip["reason"]} for clip in found.facts.get("excluded_clips", ())
+    ]
+    corpus = replace(corpus, classes=tuple(names))
+    return CorpusData(corpus, found.id, found.config, found.revision, clips, table, excluded)
 
 
 def _spread(clips: Dataset, limit: int) -> np.ndarray:

@@ -1,0 +1,158 @@
+"""Where a dataset is found: in a folder, on the Hub, or in its cache when there is no Hub."""
+
+import contextlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import datasets
+import huggingface_hub
+from datasets import Audio, Dataset, DatasetDict, load_dataset, load_from_disk
+from huggingface_hub import HfApi, hf_hub_download
+from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+from arch_hf.corpora.foreign import adapt, corpus_from_facts
+from arch_hf.corpora.registry import CORPUS_NAMES, get_corpus, unknown_corpus
+from arch_hf.corpora.spec import Corpus
+from arch_hf.errors import UserError
+
+FACTS_FILE = "arch.json"
+
+
+@dataclass
+class Found:
+    """A dataset with our columns and split names, its facts, and which one it is. `facts` is the content of its arch.json."""
+
+    dataset: DatasetDict
+    corpus: Corpus
+    id: str
+    config: str | None
+    revision: str | None
+    facts: dict = field(default_factory=dict)
+
+
+def find(
+    name: str,
+    data_dir: str | Path | None,
+    revision: str | None,
+    config: str | None,
+    columns: Mapping[str, str | None],
+    splits: Mapping[str, str],
+) -> Found:
+    """The dataset of this name: see `load_corpus`."""
+    short = name.removeprefix("arch/")
+    folders = [Path(name)]
+    if short in CORPUS_NAMES:
+        folders = [Path("arch") / short]
+    if data_dir is not None:
+        if not Path(data_dir).is_dir():
+            raise UserError(f"--data_dir {data_dir}: no such folder")
+        folders.insert(0, Path(data_dir) / (short if short in CORPUS_NAMES else name))
+    for folder in folders:
+        if folder.is_dir():
+            return _from_folder(folder, config, columns, splits)
+    if short not in CORPUS_NAMES and (name.count("/") != 1 or name.startswith((".", "/"))):
+        raise UserError(f"no such folder: {name}" if "/" in name else unknown_corpus(name))
+    return _from_hub(f"arch/{short}" if short in CORPUS_NAMES else name, revision, config, columns, splits)
+
+
+def _from_folder(folder: Path, config, columns, splits):
+    facts = {}
+    if (folder / FACTS_FILE).is_file():
+        try:
+            facts = json.loads((folder / FACTS_FILE).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise UserError(f"{folder / FACTS_FILE} cannot be read ({error}); prepare the corpus again") from None
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        dataset = load_from_disk(str(folder))
+    else:
+        dataset = _load(str(folder), str(folder), config, None)
+    return _interpret(dataset, str(folder), facts, columns, splits, config, None)
+
+
+def _from_hub(repo_id: str, revision, config, columns, splits):
+    short = repo_id.removeprefix("arch/")
+    hint = ""
+    if repo_id.startswith("arch/") and short in CORPUS_NAMES:
+        hint = f"; prepare it from its official archive: arch-hf prepare {short} --raw_dir FOLDER (or --download)"
+    try:  # pin the commit, so that the result says which data it is about
+        revision = HfApi().dataset_info(repo_id, revision=revision).sha
+        online = True
+    except HfHubHTTPError as error:
+        if error.response is not None and error.response.status_code in (401, 403, 404):
+            at = f" at revision {revision}" if revision else ""
+            raise UserError(
+                f"no dataset {repo_id}{at}: not a folder here, and none on the Hub that you may read{hint}"
+            ) from None
+        raise UserError(f"the Hub does not answer for {repo_id}: {str(error).splitlines()[0]}{hint}") from None
+    except HFValidationError as error:
+        raise UserError(f"{repo_id} is neither a folder nor a dataset's id ({error})") from None
+    except (
+        Exception
+    ):  # no connection, in whatever words huggingface_hub's HTTP client has for it: a copy in the cache may do
+        online = False
+    facts = {}
+    with contextlib.suppress(HfHubHTTPError, OSError, ValueError):  # only what `prepare` made has such a file
+        path = hf_hub_download(repo_id, FACTS_FILE, repo_type="dataset", revision=revision, local_files_only=not online)
+        facts = json.loads(Path(path).read_text(encoding="utf-8"))
+    with contextlib.nullcontext() if online else _offline():
+        dataset = _load(repo_id, repo_id, config, revision, hint)
+    return _interpret(dataset, repo_id, facts, columns, splits, config, revision)
+
+
+@contextlib.contextmanager
+def _offline():
+    """Make `datasets` look into its cache at once, instead of trying the Hub for a minute first."""
+    before = datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE
+    datasets.config.HF_HUB_OFFLINE = huggingface_hub.constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE = before
+
+
+def _load(path: str, shown: str, config, revision, hint: str = ""):
+    try:
+        with _audio_as_it_is():
+            return load_dataset(path, config, revision=revision)
+    except Exception as error:  # datasets raises many kinds; what the first of them says is what the user needs
+        while error.__cause__ is not None:
+            error = error.__cause__
+        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        raise UserError(f"the dataset {shown} cannot be loaded: {reason}{hint}") from None
+
+
+@contextlib.contextmanager
+def _audio_as_it_is():
+    """Let `datasets` read folders of audio files without torchcodec.
+
+    It asks for torchcodec as soon as it builds an Audio column from files, also where it only notes their paths or bytes.
+    """
+    original = Audio.encode_example
+
+    def encode_example(self, value):
+        if isinstance(value, str):
+            return {"bytes": None, "path": value}
+        if isinstance(value, dict) and (value.get("bytes") is not None or value.get("path")):
+            return {"bytes": value.get("bytes"), "path": value.get("path")}
+        return original(self, value)
+
+    Audio.encode_example = encode_example
+    try:
+        yield
+    finally:
+        Audio.encode_example = original
+
+
+def _interpret(dataset, dataset_id: str, facts: dict, columns, splits, config, revision) -> Found:
+    """Give a dataset our columns and splits: as they are if `prepare` made them, else recognised."""
+    if isinstance(dataset, Dataset):
+        dataset = DatasetDict({"train": dataset})
+    name = facts.get("corpus") or dataset_id.removeprefix("arch/")
+    ours = {"audio", "clip_id", "group"} <= set(next(iter(dataset.values())).features)
+    if ours and not any(columns.values()) and not splits and (name in CORPUS_NAMES or facts):
+        corpus = get_corpus(name) if name in CORPUS_NAMES else corpus_from_facts(facts, dataset)
+    else:
+        dataset, corpus = adapt(dataset, dataset_id, columns, splits)
+    return Found(dataset, corpus, dataset_id, config, revision, facts)
