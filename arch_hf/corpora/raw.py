@@ -179,12 +179,14 @@ def read_lines(path: Path) -> Iterator[tuple[int, str]]:
 def read_rows(path: Path, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """(line number, fields) of a CSV or TSV file, empty lines left out."""
     reader = csv.reader((line for _, line in read_lines(path)), delimiter=delimiter, strict=True)
+    start = 1  # of the record, which may go over several lines
     try:
         for fields in reader:
             if fields:
-                yield reader.line_num, fields
+                yield start, fields
+            start = reader.line_num + 1
     except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: {error}") from None
+        raise UserError(f"{path}:{start}: not a record of quoted or plain fields ({error})") from None
 
 
 def read_table(path: Path, columns: Sequence[str], delimiter: str = ",") -> Iterator[Row]:

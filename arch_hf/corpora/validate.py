@@ -211,7 +211,6 @@ def _freesound(found: Validation) -> list[str]:
     """Freesound ids that corpora made from Freesound share, for those prepared beside this one."""
     if found.corpus.freesound_id is None:
         return []
-    ours = {getattr(clip, found.corpus.freesound_id): clip for clip in found.clips}
     lines = []
     for name in CORPUS_NAMES:
         other = get_corpus(name)
@@ -225,8 +224,12 @@ def _freesound(found: Validation) -> list[str]:
         theirs = {
             row[other.freesound_id] for part in dataset.values() for row in part.select_columns(other.freesound_id)
         }
-        shared = sorted(set(ours) & theirs)
-        lines.append(f"Freesound ids shared with {name}: {f'{len(shared)}: {_names(shared)}' if shared else 'none'}")
+        shared = [clip for clip in found.clips if getattr(clip, found.corpus.freesound_id) in theirs]
+        ids = {getattr(clip, found.corpus.freesound_id) for clip in shared}
+        what = (
+            f"{len(ids)}, of {len(shared)} clips here: {_names(clip.clip_id for clip in shared)}" if shared else "none"
+        )
+        lines.append(f"Freesound ids shared with {name}: {what}")
     return lines
 
 
