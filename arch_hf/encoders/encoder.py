@@ -171,6 +171,17 @@ class AudioEncoder:
         return out if all_layers else out[:, 0]
 
     @torch.inference_mode()
+    def n_frames(self, samples: int) -> int:
+        """Frames of the last hidden state for a clip of so many samples (of one window, where the encoder has one).
+
+        Example:
+            >>> AudioEncoder.from_pretrained("logmel").n_frames(16000)
+            1
+        """
+        piece = self.inputs.pieces(0, np.zeros(samples, np.float32), None)[0]
+        return batching.run(self.half, self._ends, [piece], self.device, self.dtype, False)[0][-1].shape[1]
+
+    @torch.inference_mode()
     def _pool(self, pieces: list[Piece], all_layers: bool, own_only: bool) -> tuple[np.ndarray, list[int]]:
         """Mean times count of frames, float64 [pieces, layers, dim], and the count; of the final state's frames."""
         states, frames = batching.run(self.half, self._ends, pieces, self.device, self.dtype, all_layers)

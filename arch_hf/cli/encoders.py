@@ -1,0 +1,24 @@
+"""`arch-hf check-encoder`: load an encoder, measure it, say whether it can be evaluated."""
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser("check-encoder", help="load an encoder, measure it, say whether it is ready")
+    parser.add_argument("model_id", metavar="ID", help="Hub id or folder of an audio model, or logmel, or mfcc")
+    parser.add_argument("--revision", help="commit, branch or tag of a model of the Hub")
+    parser.add_argument("--device", help="cpu, cuda, ... (the best there is)")
+    parser.add_argument("--trust_remote_code", action="store_true", help="run code that comes with the model")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    import torch
+
+    from arch_hf.encoders.check import check_encoder
+
+    device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    found = check_encoder(args.model_id, args.revision, device, args.trust_remote_code)
+    width = max(len(name) for name, _ in found.lines)
+    for name, value in found.lines:
+        print(f"{name.ljust(width)}  {value}")
+    print("ready" if not found.problems else "not ready: " + "; ".join(found.problems))
+    return 1 if found.problems else 0
