@@ -93,6 +93,17 @@ def test_dataset_waits_out_passing_faults(hub, folder, naps, part, fault):
     assert naps and len(hub.repo("datasets", "arch/esc50").log) == 2
 
 
+def test_the_storage_of_large_files_speaks_for_itself(hub, folder, monkeypatch):
+    """hf_xet, through which the real Hub takes large files, has error classes of its own."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", False)
+    hub.fail("GET", "/xet-write-token/", 401, times=100)
+    with pytest.raises(UserError, match="does not accept your token") as error:
+        push_dataset(folder, "arch/esc50")
+    assert "\n" not in str(error.value)
+
+
 def test_licence_gate(hub, folder):
     facts = json.loads((folder / "arch.json").read_text()) | {"corpus": "vivae", "rehost": "public"}
     (folder / "arch.json").write_text(json.dumps(facts))

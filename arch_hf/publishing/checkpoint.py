@@ -14,8 +14,7 @@ from huggingface_hub import HfApi
 from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import copy_results
-from arch_hf.publishing.hub import attempt, read_file, upload_folder
-from arch_hf.publishing.results import check_repo_id
+from arch_hf.publishing.hub import attempt, check_repo_id, read_file, upload_folder
 
 # A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
 SOURCE_FILES = [

@@ -1,6 +1,7 @@
 """Talking to the Hub: bounded retries, one clear line for each way to fail, and commits that never overwrite another's."""
 
 import functools
+import re
 import sys
 import time
 from collections.abc import Callable, Mapping
@@ -66,18 +67,21 @@ def _hub_error(error: BaseException | None) -> BaseException | None:
     seen = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
-        if isinstance(error, (HTTPError, OfflineModeIsEnabled, LocalTokenNotFoundError, HFValidationError)):
+        if isinstance(error, (HTTPError, ConnectionError, TimeoutError, LocalTokenNotFoundError, HFValidationError)):
             return error
-        if isinstance(error, JSONDecodeError):  # a proxy's error page where huggingface_hub expects JSON
+        if type(error).__module__ == "hf_xet" or isinstance(error, JSONDecodeError):  # (a proxy's page instead of JSON)
             return error
-        if isinstance(error, ValueError) and str(error).startswith("Invalid metadata in README.md"):
+        if isinstance(error, ValueError) and str(error).startswith(("Invalid metadata in README.md", "LFS batch API")):
             return error
         error = error.__cause__ or error.__context__
     return None
 
 
 def _status(error: BaseException) -> int | None:
-    return error.response.status_code if isinstance(error, HfHubHTTPError) else None
+    if isinstance(error, HfHubHTTPError):
+        return error.response.status_code
+    found = re.search(r"status (?:client|server) error \((\d{3})", str(error)) if isinstance(error, OSError) else None
+    return int(found[1]) if found else None  # hf_xet, which uploads large files, says it in words only
 
 
 def _seconds_to_wait(error: BaseException, number: int) -> float | None:
@@ -85,13 +89,15 @@ def _seconds_to_wait(error: BaseException, number: int) -> float | None:
     status = _status(error)
     backoff = 2.0 ** (number - 1)
     if status is None:
-        return backoff if isinstance(error, (HTTPError, JSONDecodeError)) else None
+        passing = isinstance(error, (HTTPError, ConnectionError, TimeoutError, JSONDecodeError))
+        return backoff if passing and not isinstance(error, OfflineModeIsEnabled) else None
     if status in OVERTAKEN:
         return backoff
     if status not in PASSING:
         return None
-    limit = parse_ratelimit_headers(error.response.headers) if status == 429 else None
-    asked = error.response.headers.get("Retry-After", "")
+    headers = error.response.headers if isinstance(error, HfHubHTTPError) else {}
+    limit = parse_ratelimit_headers(headers) if status == 429 else None
+    asked = headers.get("Retry-After", "")
     if asked.isdigit():
         return max(float(asked), backoff)
     return max(float(limit.reset_in_seconds), backoff) if limit and limit.remaining == 0 else backoff
@@ -104,14 +110,17 @@ def _short(error: BaseException) -> str:
 
 def _explain(error: BaseException, wait: float | None) -> str:
     status = _status(error)
-    said = f" ({error.server_message})" if status and error.server_message else ""
+    said = getattr(error, "server_message", None)
+    said = f" ({said})" if said else ""
     if isinstance(error, OfflineModeIsEnabled):
         return "HF_HUB_OFFLINE is set, so nothing may be sent: unset it"
     if isinstance(error, LocalTokenNotFoundError) or status == 401:
         if get_token() is None:
             return "the Hub does not know who you are: run `hf auth login` or set HF_TOKEN"
         return "the Hub does not accept your token, or hides this repository from it: run `hf auth login` or set HF_TOKEN anew"
-    if isinstance(error, (HFValidationError, ValueError)) and not status and not isinstance(error, JSONDecodeError):
+    if type(error).__name__ == "XetAuthenticationError":
+        return "the Hub's storage does not accept your token: run `hf auth login` or set HF_TOKEN anew"
+    if isinstance(error, ValueError) and not status and not isinstance(error, JSONDecodeError):
         return str(error)
     if status == 403:
         settings = f"{constants.ENDPOINT}/settings/tokens"
@@ -135,6 +144,16 @@ def _one_line(text: str, safe: str = "") -> str:
     text = (text[:500] + " ..." if len(text) > 500 else text) + (f". {safe}" if safe else "")
     token = get_token()
     return text.replace(token, "***") if token else text
+
+
+def check_repo_id(repo_id: str) -> None:
+    """A repository is named owner/name.
+
+    Raises:
+        UserError: this is not of that form.
+    """
+    if not re.fullmatch(r"[\w-][\w.-]*/[\w-][\w.-]*", repo_id):
+        raise UserError(f"{repo_id} is no repository of the Hub (owner/name): say which one with --repo_id")
 
 
 def read_file(repo_id: str, path: str, revision: str, repo_type: str = "model") -> bytes | None:
@@ -222,6 +241,7 @@ def upload_folder(
     Returns:
         The repository's URL.
     """
+    check_repo_id(repo_id)
     api = HfApi()
     doing = f"publishing {folder.name} to {repo_id}"
 

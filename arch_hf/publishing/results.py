@@ -4,7 +4,6 @@ Both forms carry the fraction of the result file, unrounded. The newer one (http
 leaderboard on the corpus's own page. The date is left to the commit, so that a second push of the same results is the same push.
 """
 
-import re
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +16,7 @@ from huggingface_hub.utils import yaml_dump
 from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, merge_results, published, rank
-from arch_hf.publishing.hub import NOTHING, edit_files
+from arch_hf.publishing.hub import NOTHING, check_repo_id, edit_files
 from arch_hf.results import read_result, why_not_comparable
 
 NAMESPACE = "arch"  # of the corpora on the Hub
@@ -26,6 +25,7 @@ TASK = ("audio-classification", "Audio classification")
 METRICS = {"accuracy": ("accuracy", "Accuracy"), "map_macro": ("map_macro", "Macro mAP")}
 SUMMARY = "Add ARCH benchmark results"
 README = "README.md"
+BASELINES = ("logmel", "mfcc")
 
 
 @dataclass(frozen=True)
@@ -87,6 +87,8 @@ def push_results(
         UserError: no results, the Hub cannot be reached or refuses, or some results were held back. What could be published is.
     """
     results_dir, repo_id = Path(results_dir), repo_id or model_id
+    if repo_id in BASELINES:
+        raise UserError(f"{repo_id} is built into arch-hf and has no page on the Hub")
     check_repo_id(repo_id)
     entries, held_back = collect(results_dir, model_id, lambda model: model["id"] == model_id, allow_incomplete)
     again = f"arch-hf publish results {results_dir} --model_id {model_id}"
@@ -113,14 +115,6 @@ def push_results(
         done = "nothing else had changed" if url.startswith(NOTHING) else f"the others are published: {url}"
         raise UserError(f"not published: {'; '.join(held_back + better)}; {done}")
     return url
-
-
-def check_repo_id(repo_id: str) -> None:
-    """A model's page has the form owner/name; baselines and folders have none."""
-    if repo_id in ("logmel", "mfcc"):
-        raise UserError(f"{repo_id} is built into arch-hf and has no page on the Hub")
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo_id) or repo_id.startswith("."):
-        raise UserError(f"{repo_id} is no repository of the Hub (owner/name): say which one with --repo_id")
 
 
 def collect(
@@ -157,13 +151,19 @@ def collect(
     if len(weights) > 1:
         first, second, *_ = weights.values()
         raise UserError(f"{first} and {second} are of different weights: evaluate the model again with --overwrite")
-    entries, held_back = [], []
+    entries, held_back, off_hub = [], [], []
     for path, result in found:
-        reason = _why_held_back(result, allow_incomplete)
-        if reason:
+        if hub_dataset(result)[0] is None:
+            off_hub.append(path.name)
+        elif reason := _why_held_back(result, allow_incomplete):
             held_back.append(f"{path.name}: {reason}")
         else:
             entries.append(_entry(result))
+    if off_hub:
+        note = f"{', '.join(off_hub)}: their data are not on the Hub, so that nobody could check the numbers"
+        if not entries and not held_back:
+            raise UserError(f"nothing to publish: {note}")
+        print(f"left out: {note}", file=sys.stderr)
     return sorted(entries, key=_order), held_back
 
 
@@ -173,9 +173,6 @@ def _order(entry: Entry) -> tuple:
 
 
 def _why_held_back(result: dict, allow_incomplete: bool) -> str | None:
-    dataset_id, _ = hub_dataset(result)
-    if dataset_id is None:
-        return "its data are not on the Hub, so that nobody could check the number"
     doubt = why_not_comparable(result)
     if doubt and not allow_incomplete and (not result["complete"] or result["dataset"].get("limit")):
         return f"{doubt}; evaluate again, or publish it as it is with --allow_incomplete"
