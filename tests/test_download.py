@@ -360,7 +360,7 @@ faults = st.builds(
 ) | st.builds(Answer, status=st.sampled_from([404, 416, 429, 500, 503]))
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.lists(st.lists(faults, max_size=5), min_size=1, max_size=2), size=st.sampled_from([None, 5000]))
 def test_never_a_wrong_file_whatever_the_server_does(runs, size, server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")

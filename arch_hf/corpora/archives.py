@@ -228,6 +228,9 @@ def _read_zip(files: Sequence[Path], scratch: Path) -> Iterator[tuple[list[Membe
                 with archive.open(member.handle) as stream:
                     _copy(stream, folder / path, bar)
 
+        _, n_members = splitzip.end_record(whole)
+        if n_members not in (0xFFFF, len(archive.infolist())):  # 0xFFFF: too many for the record
+            raise EOFError(f"lists {len(archive.infolist())} of its {n_members} members")
         yield [_zip_member(info) for info in archive.infolist()], unpack
 
 

@@ -24,7 +24,8 @@ class Member:
 def checked_members(archive: str, members: Iterable[Member]) -> dict[str, Member]:
     """Relative path -> member, for all that is to be written; UserError when any member could reach outside.
 
-    Refused: absolute paths and drives, `..`, backslashes, links, devices, pipes. macOS's own files (JUNK) are left out. Of two members with one name the later wins, as with unzip and tar.
+    Refused: absolute paths and drives, `..`, backslashes, links, devices, pipes. macOS's own files (JUNK) are left out.
+    Two files of one name and one size are taken for copies; with different sizes they are refused.
 
     Example:
         >>> sorted(checked_members("x.zip", [Member("./a/b.wav", 9, "file"), Member("a/.DS_Store", 9, "file")]))
@@ -47,5 +48,8 @@ def checked_members(archive: str, members: Iterable[Member]) -> dict[str, Member
             raise UserError(f"{refused} is a {member.kind}")
         is_junk = any(fnmatchcase(part, pattern) for part in parts for pattern in JUNK)
         if parts and not is_junk:
-            kept["/".join(parts)] = member
+            path = "/".join(parts)
+            if member.kind == "file" and kept.get(path, member).size != member.size:
+                raise UserError(f"{refused} occurs twice, with different sizes")
+            kept[path] = member
     return kept

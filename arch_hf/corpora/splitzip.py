@@ -3,16 +3,16 @@
 import errno
 import os
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from arch_hf.corpora.members import JUNK, Member
 from arch_hf.errors import UserError
 
 SEVEN_ZIP = ("7zz", "7z", "7za")  # by its age: the official program, p7zip, p7zip without plug-ins
-END_RECORD = b"PK\x05\x06"  # end of central directory
-ZIP64_LOCATOR = b"PK\x06\x07"
 
 
 def find_program(name: str) -> tuple[str, str]:
@@ -29,16 +29,27 @@ def find_program(name: str) -> tuple[str, str]:
     )
 
 
+def end_record(file: BinaryIO) -> tuple[int, int]:
+    """(parts before this one, members) as the record at the end of a zip states them; (0, 0xFFFF) where it states none.
+
+    Python's zipfile does not compare the number of members with what it finds.
+    """
+    size = file.seek(0, os.SEEK_END)
+    file.seek(max(0, size - (1 << 16) - 64))  # nothing follows but a comment
+    tail = file.read()
+    end = tail.rfind(b"PK\x05\x06")
+    if end < 0 or len(tail) < end + 22:
+        return 0, 0xFFFF
+    n_before, n_members = struct.unpack("<H4xH", tail[end + 4 : end + 12])
+    if n_before == 0xFFFF and tail[end - 20 : end - 16] == b"PK\x06\x07":  # zip64: its locator counts all parts
+        n_before = int.from_bytes(tail[end - 4 : end], "little") - 1
+    return n_before, n_members
+
+
 def parts_before(path: Path) -> list[Path]:
     """The parts that come before the last file of a split zip, whether they are there or not; [] for an ordinary zip."""
     with open(path, "rb") as file:
-        file.seek(0, os.SEEK_END)
-        file.seek(max(0, file.tell() - (1 << 16) - 64))  # the record is the last thing but a comment
-        tail = file.read()
-    end = tail.rfind(END_RECORD)
-    n_before = int.from_bytes(tail[end + 4 : end + 6], "little") if end >= 0 else 0  # this file's number, from 0
-    if n_before == 0xFFFF and tail[end - 20 : end - 16] == ZIP64_LOCATOR:
-        n_before = int.from_bytes(tail[end - 4 : end], "little") - 1
+        n_before, _ = end_record(file)
     return [path.with_suffix(f".z{number:02d}") for number in range(1, n_before + 1)]
 
 
