@@ -95,11 +95,12 @@ def _raw_dir(corpus, raw_dir: Path | None, download: bool) -> Path:
         return raw_dir
     if not corpus.sources:
         raise UserError(f"{corpus.name} has no download; get it from {corpus.homepage} and give --raw_dir")
-    from arch_hf.corpora.archives import extract
-    from arch_hf.corpora.download import fetch_sources
+    from arch_hf.corpora.archives import check_programs, extract_all
+    from arch_hf.corpora.download import fetch_sources, file_name
 
     raw_dir = raw_dir or Path("raw") / corpus.name
-    extract(fetch_sources(corpus.sources, raw_dir / "downloads"), raw_dir)
+    check_programs([file_name(source) for source in corpus.sources])
+    extract_all(fetch_sources(corpus.sources, raw_dir / "downloads"), raw_dir)
     return raw_dir
 
 
