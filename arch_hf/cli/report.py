@@ -1,0 +1,25 @@
+"""`arch-hf report`: a page, tables and plots from a folder of results."""
+
+import sys
+
+
+def add_parser(subparsers) -> None:
+    parser = subparsers.add_parser(
+        "report",
+        help="make a leaderboard page, tables and plots from results",
+        description="Write leaderboard.html, .md, .csv, .tex and plots (PNG and SVG), with the paper's Table 2 beside the results.",
+    )
+    parser.add_argument("results_dir", nargs="?", help="folder of results (default: none, that is Table 2 alone)")
+    parser.add_argument("--output", default="report", metavar="DIR", help="where to write (default: report)")
+    parser.set_defaults(run=run)
+
+
+def run(args) -> int:
+    from arch_hf.reports import load_board, write_report
+
+    board = load_board(args.results_dir)
+    for warning in board.warnings:
+        print(f"left out: {warning}", file=sys.stderr)
+    for path in write_report(board, args.output):
+        print(path)
+    return 0

@@ -1,0 +1,56 @@
+"""Reports: from a folder of results to a page, tables and plots.
+
+results --reading--> Result --board--> Board (views, best marks, averages, ranks) --> page, markdown, spreadsheet, latex, plots
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from arch_hf.errors import UserError
+from arch_hf.reports import latex, markdown, page, spreadsheet
+from arch_hf.reports.board import Board, build_board
+from arch_hf.reports.reading import read_results
+from arch_hf.store import write_atomically
+
+TEXT_FORMATS = {"html": page.render, "md": markdown.render, "csv": spreadsheet.render, "tex": latex.render}
+
+__all__ = ["load_board", "write_report"]
+
+
+def load_board(results_dir: str | Path | None) -> Board:
+    """The leaderboard of a folder of results; of the paper's Table 2 alone where `results_dir` is None.
+
+    `board.warnings` names each JSON file that was left out, with the reason.
+    """
+    results, skipped = ([], []) if results_dir is None else read_results(results_dir)
+    board = build_board(results)
+    board.warnings[:0] = skipped
+    return board
+
+
+def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
+    """Write `leaderboard.html`, `.md`, `.csv` and `.tex`, then the plots; yields each file when it is there.
+
+    Raises:
+        UserError: if the folder cannot be written; or, after everything else was written, if matplotlib is not installed.
+
+    Example:
+        >>> import tempfile
+        >>> files = write_report(load_board(None), tempfile.mkdtemp())
+        >>> [next(files).name for _ in range(4)]
+        ['leaderboard.html', 'leaderboard.md', 'leaderboard.csv', 'leaderboard.tex']
+    """
+    output_dir = Path(output_dir)
+    try:
+        output_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot make the folder {output_dir} ({error.strerror})") from None
+    for suffix, render in TEXT_FORMATS.items():
+        path = output_dir / f"leaderboard.{suffix}"
+        write_atomically(path, render(board).encode("utf-8"))
+        yield path
+    try:
+        from arch_hf.reports import plots
+    except ImportError:
+        raise UserError("no plots: matplotlib is not installed; pip install 'arch-hf[plots]'") from None
+    yield from plots.write_plots(board, output_dir)

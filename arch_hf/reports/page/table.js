@@ -1,0 +1,215 @@
+// The leaderboard itself: one table of the chosen view, sorted and filtered.
+const board = { box: byId("board"), rows: [], columns: [], active: null };
+
+// The columns to draw: {key, title, under, group, value(row), draw(td, row)}.
+function boardColumns() {
+  const columns = [
+    { key: "name", title: "Model", value: (row) => row[ROW.name], text: true },
+    { key: "size", title: "Size", value: (row) => row[ROW.parameters] ?? null, draw: drawSize },
+    { key: "rank", title: "Rank", value: (row) => row[ROW.rank], draw: drawRank, up: true },
+  ];
+  const mean = (title, index, group) => ({
+    key: "mean-" + AVERAGES[index],
+    title,
+    group,
+    start: true,
+    value: (row) => row[ROW.averages][index],
+    draw: (td, value) => td.append(two(value)),
+  });
+  columns.push(mean("Mean of 12", 3));
+  state.view.columns.forEach((column, index) => {
+    const domain = column[COLUMN.domain];
+    if (!state.domains.has(domain)) return;
+    const average = AVERAGES.indexOf(domain);
+    const first = !columns.some((other) => other.group === domain);
+    if (first && average >= 0) columns.push(mean("Mean", average, domain));
+    columns.push({ ...scoreColumn(column, index, domain), start: first && average < 0 });
+    if (state.differences.has("delta") && hasDelta(state.view, index)) columns.push(deltaColumn(column, index, domain));
+  });
+  return columns;
+}
+
+const hasDelta = (view, index) => view.rows.some((row) => row[ROW.cells][index] && known(row[ROW.cells][index][CELL.delta]));
+
+function scoreColumn(column, index, group) {
+  return {
+    key: "score-" + index,
+    title: column[COLUMN.title],
+    under: column[COLUMN.metric] === "map_macro" ? "mAP" : null,
+    group,
+    value: (row) => (row[ROW.cells][index] ? row[ROW.cells][index][CELL.score] : null),
+    draw(td, value, row) {
+      const cell = row[ROW.cells][index];
+      td.append(two(value) + (known(cell[CELL.caveat]) ? "†" : ""));
+      td.className = known(cell[CELL.caveat]) ? "caveat" : cell[CELL.marks] & 2 ? "best" : "";
+      if (cell[CELL.marks] & 1) td.classList.add("size-best");
+      td.explain = () => explain(row, column, cell);
+      if (known(cell[CELL.detail])) td.open = () => openClasses(row, index);
+    },
+  };
+}
+
+function deltaColumn(column, index, group) {
+  const value = (row) => (row[ROW.cells][index] ? (row[ROW.cells][index][CELL.delta] ?? null) : null);
+  const draw = (td, delta) => {
+    td.append(signed(delta));
+    td.className = "delta " + (delta > 0 ? "plus" : delta < 0 ? "minus" : "");
+  };
+  return { key: "delta-" + index, title: "Δ", label: `Δ ${column[COLUMN.title]}: ours minus published`, group, value, draw, sparse: true };
+}
+
+function drawSize(td, value, row) {
+  td.append(row[ROW.size] || "–");
+  if (row[ROW.parameters]) td.append(make("span", { class: "under" }, millions(row[ROW.parameters])));
+}
+
+function drawRank(td, value, row) {
+  td.append(String(value), make("span", { class: "under" }, "ø " + two(row[ROW.meanRank])));
+}
+
+function drawBoard() {
+  tip.hide();
+  board.columns = boardColumns();
+  if (!board.columns.some((column) => column.key === state.sort.key)) state.sort = { key: "rank", down: false };
+  const body = make("tbody");
+  board.rows = state.view.rows.map((row) => ({ row, tr: drawRow(row) }));
+  const table = make("table", { role: "grid", "aria-label": `Scores, ${state.view.protocol}, layer ${layerName(state.view.layer)}` }, drawHead(), body);
+  board.box.replaceChildren(table);
+  board.body = body;
+  byId("notes").replaceChildren(...state.view.notes.map((note) => make("li", {}, bdi(note))));
+  arrange();
+}
+
+function drawHead() {
+  const groups = [];
+  for (const { group } of board.columns) {
+    if (groups.length && groups.at(-1).group === group) groups.at(-1).span++;
+    else groups.push({ group, span: 1 });
+  }
+  const row = make("tr", { class: "groups" });
+  groups.forEach(({ group, span }, index) => {
+    const cell = group
+      ? make("th", { colspan: span, scope: "colgroup", class: "start", style: `--c: var(--${group})` }, DATA.domains[group])
+      : make("td", { colspan: span, class: index ? "" : "corner" });
+    if (!group) cell.setAttribute("aria-hidden", "true");
+    row.append(cell);
+  });
+  const heads = make("tr", { class: "heads" });
+  board.columns.forEach((column, index) => {
+    const button = make("button", { type: "button", class: "sort", tabindex: -1, "aria-label": column.label, onclick: () => sortBy(column) }, bdi(column.title));
+    if (column.under) button.append(make("small", {}, column.under));
+    const classes = [index === 0 ? "first" : "", column.start ? "start" : ""].join(" ").trim();
+    column.head = make("th", { scope: "col", class: classes || null }, button);
+    heads.append(column.head);
+  });
+  return make("thead", {}, row, heads);
+}
+
+function drawRow(row) {
+  const tr = make("tr", { class: row[ROW.published] ? null : "own" }, drawName(row));
+  for (const column of board.columns.slice(1)) {
+    const value = column.value(row);
+    const td = make("td", { tabindex: -1 });
+    if (known(value)) column.draw(td, value, row);
+    else {
+      td.className = "none";
+      if (!column.sparse) td.append("–");
+    }
+    if (column.start) td.classList.add("start");
+    tr.append(td);
+  }
+  return tr;
+}
+
+function drawName(row) {
+  const label = bdi(row[ROW.name] + (row[ROW.audioset] ? " ◇" : ""), { class: "model" });
+  const th = make("th", { scope: "row", class: "first", tabindex: -1 }, label);
+  const under = [];
+  if (row[ROW.published]) under.push(make("span", { class: "badge" }, "paper"), " ", bdi(row[ROW.id]));
+  else if (row[ROW.revision]) under.push(bdi("@ " + row[ROW.revision].slice(0, 12)));
+  if (under.length) th.append(make("small", {}, ...under));
+  return th;
+}
+
+function sortBy(column) {
+  const same = state.sort.key === column.key;
+  state.sort = { key: column.key, down: same ? !state.sort.down : !(column.text || column.up) };
+  arrange();
+}
+
+// Put the rows in order and hide what the filters hold back; the rows themselves stay as they were drawn.
+function arrange() {
+  const column = board.columns.find(({ key }) => key === state.sort.key);
+  const sign = state.sort.down ? -1 : 1;
+  const order = board.rows.map((entry) => ({ ...entry, value: column.value(entry.row) }));
+  order.sort((a, b) => {
+    if (!known(a.value) || !known(b.value)) return known(b.value) - known(a.value); // unknown last, either way
+    return sign * (column.text ? names.compare(a.value, b.value) : a.value - b.value);
+  });
+  let shown = 0;
+  for (const { row, tr } of order) {
+    tr.hidden = !passes(row);
+    shown += !tr.hidden;
+  }
+  board.body.replaceChildren(...order.map(({ tr }) => tr));
+  for (const other of board.columns) other.head.removeAttribute("aria-sort");
+  column.head.setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
+  byId("status").textContent =
+    `${shown} of ${plural(board.rows.length, "model")}, sorted by ${column.label ?? column.title}, ${state.sort.down ? "highest" : column.text ? "A" : "lowest"} first.` +
+    (shown ? "" : " Loosen the filters to see some.");
+  activate(board.box.querySelector(".sort"), false);
+}
+
+// One tab stop for the whole grid; the arrow keys move inside it.
+function activate(element, focus = true) {
+  board.active?.setAttribute("tabindex", "-1");
+  board.active = element;
+  element.setAttribute("tabindex", "0");
+  if (focus) element.focus();
+}
+
+function gridPosition(element) {
+  const lines = [...board.box.querySelectorAll("tr.heads, tbody tr:not([hidden])")];
+  const cell = element.closest("th, td");
+  return { lines, line: lines.indexOf(cell.parentElement), index: [...cell.parentElement.children].indexOf(cell) };
+}
+
+function moveInGrid(event) {
+  const cell = event.target.closest("th, td");
+  if (!cell || event.altKey || event.ctrlKey || event.metaKey) return;
+  if (event.key === "Enter" && event.target.open) return event.target.open();
+  if (event.key === "Escape") return tip.hide();
+  const { lines, line, index } = gridPosition(cell);
+  const last = cell.parentElement.children.length - 1;
+  const moves = {
+    ArrowLeft: [line, index - 1],
+    ArrowRight: [line, index + 1],
+    ArrowUp: [line - 1, index],
+    ArrowDown: [line + 1, index],
+    Home: [line, 0],
+    End: [line, last],
+    PageUp: [Math.max(0, line - 15), index],
+    PageDown: [Math.min(lines.length - 1, line + 15), index],
+  };
+  const target = moves[event.key];
+  if (!target) return;
+  event.preventDefault();
+  const next = lines[target[0]]?.children[target[1]];
+  if (next) activate(next.querySelector("button") ?? next);
+}
+
+board.box.addEventListener("keydown", moveInGrid);
+board.box.addEventListener("focusin", ({ target }) => (target.explain ? tip.show(target, target.explain()) : tip.hide()));
+board.box.addEventListener("focusout", () => tip.hide());
+board.box.addEventListener("mouseover", ({ target }) => {
+  const cell = target.closest("td");
+  if (cell?.explain) tip.show(cell, cell.explain());
+});
+board.box.addEventListener("mouseout", () => tip.hide());
+board.box.addEventListener("click", ({ target }) => {
+  const cell = target.closest("td");
+  if (!cell) return;
+  activate(cell);
+  cell.open?.();
+});
+board.box.addEventListener("scroll", () => tip.hide(), { passive: true });

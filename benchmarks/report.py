@@ -1,0 +1,126 @@
+"""How long does a report of many results take, and how large is the page?
+
+    python benchmarks/report.py [--models 500] [--folder DIR]
+
+Makes results of N models on the twelve corpora (as large as real ones: runs, scores by class, confusion matrices) in DIR, or
+in a temporary folder, writes the report, and prints the times of the steps. The baseline is the parsing of the same JSON files alone.
+"""
+
+import argparse
+import json
+import random
+import tempfile
+import time
+from pathlib import Path
+
+from arch_hf.reports import TEXT_FORMATS, build_board, read_results
+from arch_hf.reports.board import TWELVE
+
+N_CLASSES = dict(zip((column.key for column in TWELVE), (50, 10, 200, 6, 8, 50, 11, 8, 8, 10, 77, 7), strict=True))
+N_FOLDS = {"esc50": 5, "us8k": 10, "vivae": 11, "audio_mnist": 5, "emovo": 6}
+
+
+def make_results(folder: Path, n_models: int, seeds: int = 3) -> None:
+    """Result files of invented models, with invented scores."""
+    generator = random.Random(0)
+    for number in range(n_models):
+        model_id = f"laboratory-{number % 40}/encoder-{number:03d}"
+        target = folder / model_id.replace("/", "__")
+        target.mkdir(parents=True, exist_ok=True)
+        parameters = generator.choice((94_000_000, 315_000_000, 960_000_000))
+        for column in TWELVE:
+            result = make_result(model_id, column, parameters, seeds, generator)
+            (target / f"{column.key}.json").write_text(json.dumps(result, indent=1), encoding="utf-8")
+
+
+def make_result(model_id, column, parameters, seeds, generator) -> dict:
+    n_classes, score = N_CLASSES[column.key], generator.uniform(0.2, 0.95)
+    scores = [min(1.0, max(0.0, generator.gauss(score, 0.1))) for _ in range(n_classes)]
+    runs = [
+        {
+            "fold": f"fold_{fold}",
+            "seed": seed,
+            "n_train": 1280,
+            "n_validation": 320,
+            "n_test": 400,
+            "metrics": {column.metric: score},
+        }
+        for fold in range(1, N_FOLDS.get(column.key, 1) + 1)
+        for seed in range(seeds)
+    ]
+    single = column.metric == "accuracy"
+    result = {
+        "schema_version": 1,
+        "complete": True,
+        "model": {"id": model_id, "revision": None, "weights_sha256": None, "class": "HubertModel", "n_parameters": parameters,
+                  "sampling_rate": 16000, "embedding_size": 768},
+        "dataset": {"id": column.key, "config": None, "revision": None, "fingerprint": "0" * 16, "domain": column.domain,
+                    "task": "single_label" if single else "multi_label", "n_clips": 2000, "n_classes": n_classes, "excluded_clips": []},
+        "protocol": {"name": "arch-v1", "version": "1.0", "epochs": 200},
+        "layer": -1,
+        "metrics": {column.metric: {"mean": score, "std": 0.01, "ci95": [max(0, score - 0.02), min(1, score + 0.02)]}},
+        "runs": runs,
+        "baselines": {"majority": {column.metric: 1 / n_classes}},
+        "published": None,
+        "per_class": [
+            {"class": f"class {number}", "recall" if single else "average_precision": value} for number, value in enumerate(scores)
+        ],
+    }  # fmt: skip
+    if single:
+        result["confusion"] = [
+            [
+                round(40 * scores[row]) if row == column_ else int(generator.random() < 0.1)
+                for column_ in range(n_classes)
+            ]
+            for row in range(n_classes)
+        ]
+    return result
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--models", type=int, default=500)
+    parser.add_argument("--folder", type=Path, help="where to put the results (default: a temporary folder)")
+    args = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = args.folder or Path(temporary)
+        make_results(folder / "results", args.models)
+        measure(folder / "results", folder / "report")
+
+
+def measure(results_dir: Path, output_dir: Path) -> None:
+    start = time.perf_counter()
+    files = [path.read_bytes() for path in sorted(results_dir.rglob("*.json"))]
+    for file in files:
+        json.loads(file)
+    baseline = time.perf_counter() - start
+    print(f"{len(files)} results, {sum(map(len, files)) / 1e6:.1f} MB; parsing alone {baseline:.2f} s")
+    total, start = 0.0, time.perf_counter()
+    results, skipped = read_results(results_dir)
+    assert not skipped, skipped[0]
+    total += report("read", start, baseline)
+    start = time.perf_counter()
+    board = build_board(results)
+    total += report("board", start, baseline)
+    output_dir.mkdir(exist_ok=True)
+    for suffix, render in TEXT_FORMATS.items():
+        start = time.perf_counter()
+        text = render(board).encode()
+        total += report(f"{suffix} ({len(text) / 1e6:.2f} MB)", start, baseline)
+        (output_dir / f"leaderboard.{suffix}").write_bytes(text)
+    start = time.perf_counter()
+    from arch_hf.reports.plots import write_plots
+
+    n_plots = len(list(write_plots(board, output_dir)))
+    total += report(f"{n_plots} plot files", start, baseline)
+    print(f"{'in all':24}{total:7.2f} s  {total / baseline:5.1f} x parsing")
+
+
+def report(what: str, start: float, baseline: float) -> float:
+    seconds = time.perf_counter() - start
+    print(f"{what:24}{seconds:7.2f} s  {seconds / baseline:5.1f} x parsing")
+    return seconds
+
+
+if __name__ == "__main__":
+    main()
