@@ -10,6 +10,8 @@ import shutil
 import ssl
 import subprocess
 import threading
+import zipfile
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
 from pathlib import Path
@@ -18,8 +20,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arch_hf.corpora import disk, download
+from arch_hf.cli import corpora as cli
+from arch_hf.corpora import disk, download, get_corpus
 from arch_hf.corpora.download import fetch_sources, file_name
+from arch_hf.corpora.raw import RawFolder
 from arch_hf.corpora.spec import Source
 from arch_hf.errors import UserError
 from tests.fault_server import Answer, FaultServer
@@ -343,6 +347,21 @@ def test_names(server, tmp_path):
     assert file_name(Source("https://localhost/a/b%20c.zip?download=1")) == "b c.zip"
     with pytest.raises(UserError, match="two sources would both become"):
         fetch_sources([source(server), source(server, "/a/x.zip")], tmp_path)
+
+
+def test_prepare_downloads_and_extracts_what_the_corpus_then_reads(server, tmp_path):
+    files = [f"VIVAE/full_set/S{speaker:02d}_fear_low_{speaker}.wav" for speaker in (1, 2)]
+    with zipfile.ZipFile(tmp_path / "x.zip", "w") as archive:
+        for name in files:
+            archive.writestr(name, name)
+    server.files["/x.zip"] = (tmp_path / "x.zip").read_bytes()
+    server.script["/x.zip"] = [drop(100), Answer(503)]
+    corpus = replace(get_corpus("vivae"), sources=(source(server, size=len(server.files["/x.zip"])),))
+    raw_dir = cli._raw_dir(corpus, tmp_path / "raw", download=True)
+    clips = list(corpus.read(RawFolder(raw_dir)))
+    assert sorted(clip.path.read_text() for clip in clips) == files
+    cli._raw_dir(corpus, tmp_path / "raw", download=True)
+    assert server.ranges("/x.zip") == [None, "bytes=100-", "bytes=100-"]
 
 
 offsets = st.integers(0, 5000)
