@@ -9,7 +9,7 @@ import torch
 from arch_hf.encoders import batching
 from arch_hf.encoders.families import AudioHalf
 from arch_hf.encoders.inputs import Inputs, Piece, own_frames
-from arch_hf.encoders.loading import Loaded, fold_weight_norm, hash_weights, load, parse_dtype
+from arch_hf.encoders.loading import Loaded, fold_weight_norm, hash_weights, load, one_line, parse_dtype
 from arch_hf.errors import UserError
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
@@ -60,13 +60,19 @@ class AudioEncoder:
         self.dtype = dtype
         self.device = torch.device(device)
         fold_weight_norm(half.encoder)
-        self.inputs = Inputs(loaded.feature_extractor, half)
-        self.sampling_rate = self.inputs.rate
-        self.half = half.to(self.device, dtype)
-        self._ends = batching.watch_clip_ends(half)
-        with torch.inference_mode():
+        try:
+            self.inputs = Inputs(loaded.feature_extractor, half)
+            self.sampling_rate = self.inputs.rate
+            self.half = half.to(self.device, dtype)
+            self._ends = batching.watch_clip_ends(half)
             probe = self.inputs.pieces(0, np.zeros(self.sampling_rate, np.float32), None)[0].values
-            states = half.settle(probe[None].to(self.device, dtype))
+            with torch.inference_mode():
+                states = half.settle(probe[None].to(self.device, dtype))
+        except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
+            raise UserError(
+                f"{model_id}: {self.model_class} does not run on what {type(loaded.feature_extractor).__name__} makes, "
+                f"do they belong together? ({one_line(error)})"
+            ) from error
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
         if compiled:
