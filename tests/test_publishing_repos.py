@@ -17,7 +17,7 @@ from arch_hf.errors import UserError
 from arch_hf.publishing.checkpoint import publish_checkpoint
 from arch_hf.publishing.dataset import push_dataset
 from arch_hf.publishing.results import push_results
-from arch_hf.publishing.spaces import push_leaderboard
+from arch_hf.publishing.spaces import push_leaderboard, push_metrics
 
 # ------------------------------------------------------------------------------------------------------------------ corpora
 
@@ -265,3 +265,19 @@ def test_leaderboard_space(hub, tmp_path):
     assert set(repo.files()) - {".gitattributes"} == {"README.md", "leaderboard.html", "leaderboard.md", "scores.png"}
     push_leaderboard(report, "arch/leaderboard")
     assert len(repo.log) == 2
+
+
+def test_metrics_are_loaded_from_their_spaces(hub, tmp_path, monkeypatch):
+    from arch_hf.metrics.library import find_evaluate
+
+    library = find_evaluate()
+    monkeypatch.setattr(library.config, "HF_ENDPOINT", hub.url)
+    monkeypatch.setattr(library.config, "HUB_EVALUATE_URL", hub.url + "/spaces/{path}/resolve/{revision}/{name}")
+    for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE", "HF_EVALUATE_CACHE", "DOWNLOADED_EVALUATE_PATH"):
+        monkeypatch.setattr(library.config, name, str(tmp_path / name))
+    with pytest.raises(UserError, match="there are accuracy, macro_f1, map"):
+        push_metrics("me", ["wer"])
+    assert push_metrics("me", ["map"]) == [f"{hub.url}/spaces/me/map"]
+    metric = library.load("me/map", cache_dir=str(tmp_path / "cache"))
+    scores, truth = [[0.9, 0.1], [0.8, 0.7], [0.1, 0.2]], [[1, 0], [0, 1], [1, 0]]
+    assert metric.compute(predictions=scores, references=truth)["map_macro"] == pytest.approx((5 / 6 + 1) / 2)

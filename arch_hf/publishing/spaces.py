@@ -1,8 +1,9 @@
 """Spaces: the static leaderboard, and the benchmark's metrics as modules for `evaluate.load`."""
 
+import ast
 import shutil
 import tempfile
-from importlib.resources import as_file, files
+from importlib.resources import files
 from pathlib import Path
 
 from arch_hf.errors import UserError
@@ -26,6 +27,30 @@ tags:
 
 Linear probes on frozen audio encoders: speech, music and acoustic events, the 12 corpora of
 [ARCH](https://arxiv.org/abs/2405.00934). Written by `arch-hf report` and uploaded by `arch-hf publish leaderboard`.
+"""
+METRICS = ("accuracy", "macro_f1", "map")
+METRIC_CARD = """\
+---
+title: {name}
+emoji: 📏
+colorFrom: blue
+colorTo: green
+sdk: static
+pinned: false
+tags:
+- evaluate
+- metric
+---
+
+{summary}
+
+A module of the [evaluate](https://huggingface.co/docs/evaluate) library; it needs arch-hf, whose formula it wraps.
+
+```python
+import evaluate
+
+metric = evaluate.load("{namespace}/{name}")
+```
 """
 
 
@@ -56,7 +81,7 @@ def push_leaderboard(report_dir: Path, repo_id: str) -> str:
 
 
 def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
-    """Upload the `evaluate` modules of arch_hf.metrics as Spaces NAMESPACE/NAME, for `evaluate.load("NAMESPACE/NAME")`.
+    """Upload the `evaluate` modules of arch_hf.metrics as Spaces, for `evaluate.load("NAMESPACE/NAME")` where arch-hf is installed.
 
     Args:
         namespace: user or organisation.
@@ -68,21 +93,19 @@ def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
     Raises:
         UserError: there is no such metric, or the Hub refuses.
     """
-    with as_file(files("arch_hf.metrics")) as root:
-        folders = {
-            path.parent.name: path.parent for path in sorted(root.glob("*/*.py")) if path.stem == path.parent.name
-        }
-        if unknown := [name for name in names or [] if name not in folders]:
-            raise UserError(f"no metric {unknown[0]}: there are {', '.join(folders)}")
-        return [
-            upload_folder(
-                folders[name],
-                f"{namespace}/{name}",
-                "space",
-                "Update the metric",
-                space_sdk="static",
-                allow_patterns=["*.py", "README.md", "requirements.txt"],
-                safe=f"To go on: arch-hf publish metrics --namespace {namespace}",
-            )
-            for name in names or folders
-        ]
+    if unknown := [name for name in names or [] if name not in METRICS]:
+        raise UserError(f"no metric {unknown[0]}: there are {', '.join(METRICS)}")
+    urls = []
+    for name in names or METRICS:
+        source = (files("arch_hf.metrics") / f"{name}.py").read_text(encoding="utf-8")
+        summary = ast.get_docstring(ast.parse(source))
+        with tempfile.TemporaryDirectory(prefix="arch-hf-") as stage:
+            folder = Path(stage) / name
+            folder.mkdir()
+            (folder / f"{name}.py").write_text(source, encoding="utf-8")
+            card = METRIC_CARD.format(name=name, namespace=namespace, summary=summary)
+            (folder / "README.md").write_text(card, encoding="utf-8")
+            safe = f"To go on: arch-hf publish metrics --namespace {namespace}"
+            repo_id = f"{namespace}/{name}"
+            urls.append(upload_folder(folder, repo_id, "space", "Update the metric", space_sdk="static", safe=safe))
+    return urls
