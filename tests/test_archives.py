@@ -401,7 +401,7 @@ def small(tmp_path_factory):
 
 
 @settings(
-    max_examples=150, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=100, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data(), name=st.sampled_from(["x.zip", "x.tar.gz"]))
 def test_whatever_is_broken_the_files_are_right_or_not_there(data, name, small, tmp_path_factory):

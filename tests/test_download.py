@@ -180,8 +180,9 @@ def test_bad_certificate(tmp_path, server):
     assert left_in(tmp_path / "new") == set()
 
 
-def test_tls_that_is_no_tls_is_tried_again(server, tmp_path):
-    with pytest.raises(UserError, match="6 times in a row, last: the TLS connection failed"):
+def test_tls_that_is_no_tls_is_tried_again(server, tmp_path, monkeypatch):
+    monkeypatch.setattr(download, "ATTEMPTS", 2)
+    with pytest.raises(UserError, match="2 times in a row, last: the TLS connection failed"):
         fetch_sources([Source(server.root.replace("http:", "https:") + "/x.zip")], tmp_path)
 
 
@@ -379,7 +380,7 @@ faults = st.builds(
 ) | st.builds(Answer, status=st.sampled_from([404, 416, 429, 500, 503]))
 
 
-@settings(max_examples=80, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=50, deadline=None, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(runs=st.lists(st.lists(faults, max_size=5), min_size=1, max_size=2), size=st.sampled_from([None, 5000]))
 def test_never_a_wrong_file_whatever_the_server_does(runs, size, server, tmp_path_factory):
     folder = tmp_path_factory.mktemp("any")
