@@ -125,8 +125,7 @@ class _Download:
         return max(0, self.source.size - _size(self.part))
 
     def run(self) -> None:
-        still_needed = lambda: None if self.total is None else self.total - _size(self.part)  # noqa: E731
-        with report_write_errors(self.folder, f"downloading {self.name}", still_needed):
+        with report_write_errors(self.folder, f"downloading {self.name}", self._still_needed):
             if self._is_there():
                 return
             self.furthest = _size(self.part)
@@ -134,6 +133,9 @@ class _Download:
             with requests.Session() as session, bar:
                 session.headers.update({"User-Agent": "arch-hf", "Accept-Encoding": "identity"})
                 self._persist(session, bar)
+
+    def _still_needed(self) -> int | None:
+        return None if self.total is None else self.total - _size(self.part)
 
     def _is_there(self) -> bool:
         """Whether the right file is in place. A wrong one is moved aside: it may be the user's own."""
@@ -162,14 +164,14 @@ class _Download:
                 if not _size(self.part):
                     self._discard()
                 failures = 1 if self.furthest > before else failures + 1
-                wait = self._wait_after(fault, failures)
-            bar.set_postfix_str(f"{wait[0]}; again in {wait[1]:.0f} s")
-            if self.stop.wait(wait[1]):
+                seconds = self._seconds_to_wait(fault, failures)
+                bar.set_postfix_str(f"{fault}; again in {seconds:.0f} s")
+            if self.stop.wait(seconds):
                 raise _Stopped
             bar.set_postfix_str("")
 
-    def _wait_after(self, fault: Transient, failures: int) -> tuple[str, float]:
-        """The reason and the seconds to wait, or UserError when there is no point in it."""
+    def _seconds_to_wait(self, fault: Transient, failures: int) -> float:
+        """How long to wait before the next attempt; UserError when there is no point in one."""
         if failures >= ATTEMPTS:
             kept = f"{human_size(_size(self.part))} are kept; " if _size(self.part) else ""
             raise UserError(
@@ -178,13 +180,13 @@ class _Download:
             )
         if fault.wait is None:
             backoff = min(LONGEST_BACKOFF_SECONDS, BACKOFF_SECONDS * 2 ** (failures - 1))
-            return str(fault), backoff * random.uniform(0.5, 1.5)
+            return backoff * random.uniform(0.5, 1.5)
         if fault.wait > LONGEST_RETRY_AFTER_SECONDS:
             minutes = f"{fault.wait / 60:.0f} minutes"
             raise UserError(
                 f"{self.name}: {self.host} asks to come back in {minutes} ({fault}): run the same command then"
             )
-        return str(fault), fault.wait
+        return fault.wait
 
     def _transfer(self, session: requests.Session, bar: tqdm) -> None:
         """Bring the .part as near to its end as one request can."""
