@@ -139,15 +139,15 @@ def _licence_text(prepared: Prepared) -> str:
 def _eval_yaml(prepared: Prepared) -> str:
     """What makes the Hub show a leaderboard on the dataset's page: https://huggingface.co/docs/hub/eval-results.
 
-    The task's id is the corpus's name. A cross-validated corpus has no single test split: every fold is one in turn, and the task
-    names the first.
+    A task for each protocol: the corpus's name for arch-v1, and with "_strict" for strict, so that the two never share a table.
+    A cross-validated corpus has no single test split: every fold is one in turn, and the task names the first.
     """
     corpus = prepared.corpus
-    splits = list(prepared.splits)
+    split = "test" if "test" in prepared.splits else next(iter(prepared.splits))
     data = {
         "name": f"ARCH: {corpus.title}",
         "description": f"Linear probe on frozen audio embeddings; {'accuracy' if corpus.metric == 'accuracy' else 'macro mAP'}.",
         "evaluation_framework": "arch-hf",
-        "tasks": [{"id": corpus.name, "config": "default", "split": "test" if "test" in splits else splits[0]}],
+        "tasks": [{"id": task, "config": "default", "split": split} for task in (corpus.name, f"{corpus.name}_strict")],
     }
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
