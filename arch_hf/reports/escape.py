@@ -25,6 +25,9 @@ _LATEX = {
     "'": r"{\char39}",
     "`": r"\textasciigrave{}",
     "-": "-{}",
+    "[": "{[}",  # after a line's \\\\ they would be its optional argument, or its star
+    "]": "{]}",
+    "*": "{*}",
 }
 
 
@@ -73,7 +76,7 @@ def latex(text: str) -> str:
 
     Example:
         >>> latex("50% & é " + chr(0x5D0))
-        '50\\\\% \\\\& é [U+05D0]'
+        '50\\\\% \\\\& é (U+05D0)'
     """
     return "".join(_latex_char(char) for char in visible(text))
 
@@ -82,7 +85,7 @@ def _latex_char(char: str) -> str:
     if char in _LATEX:
         return _LATEX[char]
     is_latin_1_letter = 0xC0 <= ord(char) <= 0xFF and char.isalpha() and char not in "ÐÞðþ"
-    return char if char.isascii() or is_latin_1_letter else f"[U+{ord(char):04X}]"
+    return char if char.isascii() or is_latin_1_letter else f"(U+{ord(char):04X})"
 
 
 def json_in_html(data) -> str:

@@ -133,7 +133,7 @@ def radar(view: View) -> Figure:
         axes.plot(_arc(of_domain), [104] * 20, color="#777777", linewidth=3, clip_on=False)
         middle = sum(of_domain) / 4
         side = "left" if math.sin(middle) > 0.3 else "right" if math.sin(middle) < -0.3 else "center"
-        axes.text(middle, 150, DOMAINS[domain], ha=side, va="center", fontweight="bold", color="#333333")
+        axes.text(middle, 138, DOMAINS[domain], ha=side, va="center", fontweight="bold", color="#333333")
     figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(0.9, 0.5))
     axes.set_title(f"ARCH, {label(view.title)}", pad=58)
     return figure

@@ -91,7 +91,7 @@ def layer_curves(tables: list[LayerTable], protocol: str) -> Figure:
     wide = min(3, len(columns))
     deep = -(-len(columns) // wide)
     figure = Figure(figsize=(1.2 + 3.4 * wide, 1.0 + 2.3 * deep), layout="constrained")
-    panels = figure.subplots(deep, wide, squeeze=False, sharex=True).flat
+    panels = figure.subplots(deep, wide, squeeze=False).flat
     for column, axes in zip(columns, panels, strict=False):
         for index, table in enumerate(tables):
             _draw_layers(axes, table, column, layers, index)
