@@ -9,7 +9,7 @@ from arch_hf.cli.publish import add_parser
 from arch_hf.errors import UserError
 from arch_hf.publishing import hub as hub_module
 from arch_hf.publishing.hub import NOTHING
-from arch_hf.publishing.results import push_results
+from arch_hf.publishing.results import push_results, why_not_pushable
 
 THEIR_CARD = """---
 # the licence was hard to get
@@ -227,8 +227,8 @@ LASTING = [
     ("409", "others changed the repository"),
     ("412", "others changed the repository"),
     ("429", "asks for 3600 s"),
-    ("500", "answers 500.*5 times"),
-    ("503", "answers 503.*5 times"),
+    ("500", "answers 500.*again and again"),
+    ("503", "answers 503.*again and again"),
     ("cut", "no connection.*check the network"),
     ("no network", "no connection.*HF_ENDPOINT"),
     ("offline", "HF_HUB_OFFLINE is set"),
@@ -331,6 +331,15 @@ def test_what_is_not_for_the_hub_is_refused_before_anything_is_sent(hub, tmp_pat
     with pytest.raises(UserError, match=message):
         push_results(tmp_path, model)
     assert not hub.requests
+
+
+def test_a_push_that_will_fail_is_known_beforehand(hub, monkeypatch, naps):
+    assert "no such repository" in why_not_pushable(MODEL)
+    hub.create("models", MODEL)
+    assert why_not_pushable(MODEL) is None
+    assert "built into" in why_not_pushable("logmel")
+    monkeypatch.setenv("HF_TOKEN", "hf_expired_secret")
+    assert "hf auth login" in why_not_pushable(MODEL) and not naps
 
 
 def test_two_sets_of_weights_are_not_mixed(hub, tmp_path):

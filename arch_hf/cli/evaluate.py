@@ -41,6 +41,7 @@ def add_parser(subparsers) -> None:
     columns.add_argument("--audio_column", help="column of the audio")
     columns.add_argument("--label_column", help="column of the label or labels")
     columns.add_argument("--fold_column", help="column of the fold")
+    columns.add_argument("--splits", metavar="train=NAME,test=NAME", help="which of its splits train and test")
     columns.add_argument("--group_column", help="column of what must not cross train and test (speaker, recording)")
     parser.set_defaults(run=run)
 
@@ -54,7 +55,7 @@ def run(args) -> int:
     from arch_hf.evaluation import Job, run_job
     from arch_hf.tables import remarks, results_table
 
-    columns = ("config", "audio_column", "label_column", "fold_column", "group_column")
+    columns = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
     fields = ("model_id", "revision", "data_dir", "protocol", "layers", "seeds", "output_dir", "cache_dir", "limit")
     job = Job(
         **{name: getattr(args, name) for name in fields},
@@ -67,6 +68,11 @@ def run(args) -> int:
         return _dry_run(job)
     accelerator = Accelerator()
     say = print if accelerator.is_main_process else (lambda *_, **__: None)
+    if args.push_to_hub and accelerator.is_main_process:
+        from arch_hf.publishing.results import push_results, why_not_pushable
+
+        if problem := why_not_pushable(args.model_id):
+            say(f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk", file=sys.stderr)
     results, failed = [], False
     try:
         for name, outcome in run_job(job, accelerator):
@@ -86,8 +92,6 @@ def run(args) -> int:
         for line in dict.fromkeys(line for result in results for line in remarks(result)):
             say(line)
     if args.push_to_hub and results and accelerator.is_main_process:
-        from arch_hf.publishing.results import push_results
-
         print(push_results(Path(job.output_dir), job.model_id, create_pr=args.create_pr))
     return int(failed or not all(result["complete"] for result in results))
 

@@ -41,7 +41,7 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
         "dataset",
         f"{facts['title']}, as read by arch-hf",
         private=private,
-        allow_patterns=FILES + [f"data/{split}-*-of-*.parquet" for split in facts["splits"]],
+        allow_patterns=FILES + facts.get("credits", []) + [f"data/{split}-*-of-*.parquet" for split in facts["splits"]],
         delete_patterns=["data/*.parquet"],
         safe=f"Nothing is lost; to go on: arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}",
     )

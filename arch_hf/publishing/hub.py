@@ -31,8 +31,8 @@ OVERTAKEN = {409, 412}  # somebody else committed in between: read again, merge 
 T = TypeVar("T")
 
 
-def attempt(action: Callable[[], T], doing: str, safe: str = "") -> T:
-    """Run `action`, again after a passing fault, at most ATTEMPTS times.
+def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int = ATTEMPTS) -> T:
+    """Run `action`, again after a passing fault, at most `attempts` times.
 
     Args:
         action: does the whole of it, from reading to writing, so that a second run starts from what the Hub holds by then.
@@ -46,7 +46,7 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "") -> T:
         >>> attempt(lambda: 3, "counting")
         3
     """
-    for number in range(1, ATTEMPTS + 1):
+    for number in range(1, attempts + 1):
         try:
             return action()
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
@@ -54,9 +54,9 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "") -> T:
             if cause is None:
                 raise
             wait = _seconds_to_wait(cause, number)
-            if wait is None or wait > LONGEST_WAIT or number == ATTEMPTS:
+            if wait is None or wait > LONGEST_WAIT or number == attempts:
                 raise UserError(_one_line(f"{doing}: {_explain(cause, wait)}", safe)) from None
-            note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {ATTEMPTS - 1})"
+            note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {attempts - 1})"
             print(_one_line(note), file=sys.stderr)
             time.sleep(wait)
     raise AssertionError("unreachable")
@@ -132,7 +132,7 @@ def _explain(error: BaseException, wait: float | None) -> str:
     if status == 429:
         return f"too many requests{said}: the Hub asks for {wait:g} s of patience; try again after that"
     if status in PASSING:
-        return f"the Hub answers {status}{said}, {ATTEMPTS} times in a row: try again later"
+        return f"the Hub answers {status}{said} again and again: try later"
     if status:
         return f"the Hub refuses with {status}{said or f' ({error})'}"
     return f"no connection to {constants.ENDPOINT} ({error or type(error).__name__}): check the network and HF_ENDPOINT"

@@ -10,13 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_yaml
+from huggingface_hub import EvalResult, EvalResultEntry, HfApi, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
 from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, merge_results, published, rank
-from arch_hf.publishing.hub import NOTHING, check_repo_id, edit_files
+from arch_hf.publishing.hub import NOTHING, attempt, check_repo_id, edit_files
 from arch_hf.results import read_result, why_not_comparable
 
 NAMESPACE = "arch"  # of the corpora on the Hub
@@ -87,9 +87,7 @@ def push_results(
         UserError: no results, the Hub cannot be reached or refuses, or some results were held back. What could be published is.
     """
     results_dir, repo_id = Path(results_dir), repo_id or model_id
-    if repo_id in BASELINES:
-        raise UserError(f"{repo_id} is built into arch-hf and has no page on the Hub")
-    check_repo_id(repo_id)
+    _check_has_page(repo_id)
     entries, held_back = collect(results_dir, model_id, lambda model: model["id"] == model_id, allow_incomplete)
     again = f"arch-hf publish results {results_dir} --model_id {model_id}"
     again += f" --repo_id {repo_id}" if repo_id != model_id else ""
@@ -115,6 +113,24 @@ def push_results(
         done = "nothing else had changed" if url.startswith(NOTHING) else f"the others are published: {url}"
         raise UserError(f"not published: {'; '.join(held_back + better)}; {done}")
     return url
+
+
+def why_not_pushable(repo_id: str) -> str | None:
+    """What would keep results from the model's page, asked once and before the work starts: a push at its end should not fail on a
+    token that expired long ago. None if nothing is known to."""
+    try:
+        _check_has_page(repo_id)
+        api = HfApi()
+        attempt(lambda: (api.whoami(), api.repo_info(repo_id)), f"looking up {repo_id}", attempts=1)
+    except UserError as error:
+        return str(error)
+    return None
+
+
+def _check_has_page(repo_id: str) -> None:
+    if repo_id in BASELINES:
+        raise UserError(f"{repo_id} is built into arch-hf and has no page on the Hub")
+    check_repo_id(repo_id)
 
 
 def collect(
