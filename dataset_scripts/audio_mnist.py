@@ -44,6 +44,7 @@ CORPUS = Corpus(
     ),
     languages=("en",),
     class_clips=(3000,) * 10,
+    credits=("LICENSE",),
     table1=(30000, 0.64, 10),
     groups=tuple(f"{speaker:02d}" for speaker in range(1, 61)),
 )

@@ -49,6 +49,7 @@ CORPUS = Corpus(
     layout="audio/*.wav and meta/esc50.csv (ESC-50-master)",
     sources=(Source(f"https://github.com/karolpiczak/ESC-50/archive/{COMMIT}.zip", filename="ESC-50.zip"),),
     class_clips=(40,) * 50,
+    credits=("LICENSE",),
     table1=(2000, 5.0, 50),
     human_accuracy=0.813,
     freesound_id="group",

@@ -83,6 +83,7 @@ CORPUS = Corpus(
         Source(f"{URL}metadata.zip", md5="b9ea0c829a411c1d42adb9da539ed237"),
         Source(f"{URL}doc.zip", md5="3516162b82dc2945d3e7feba0904e800"),
     ),
+    credits=("dev_clips_info_FSD50K.json", "eval_clips_info_FSD50K.json"),
     table1=(51197, 7.64, 200),
     freesound_id="clip_id",
     notes=(

@@ -58,12 +58,13 @@ CORPUS = Corpus(
         ),
     ),
     class_clips=(1000, 429, 1000, 1000, 1000, 1000, 374, 1000, 929, 1000),
+    credits=("FREESOUNDCREDITS.txt",),
     table1=(8732, 3.61, 10),
     freesound_id="group",
     notes=(
         "Five of the 1,297 Freesound recordings occur in more than one of the official folds.",
         "The corpus states CC BY-NC 3.0 in one place and 4.0 in another; the Freesound authors are named in its "
-        "FREESOUNDCREDITS.txt, which belongs beside any copy.",
+        "FREESOUNDCREDITS.txt.",
         "Sampling rates range from 8 to 192 kHz and samples from 4 to 32 bits; the shortest clip is 0.05 s long.",
     ),
 )

@@ -92,7 +92,7 @@ def us8k(root: Path) -> Tree:
         tree.clips.append(clip(name[:-4], f"fold_{fold}", "dog_bark", str(source)))
         write(root / f"UrbanSound8K/audio/fold{fold}/.DS_Store", "x")
     write(root / "UrbanSound8K/metadata/UrbanSound8K.csv", "\n".join(lines) + "\n")
-    write(root / "UrbanSound8K/UrbanSound8K_README.txt", "read me")
+    write(root / "UrbanSound8K/FREESOUNDCREDITS.txt", "thanks")
     return tree
 
 

@@ -16,6 +16,7 @@ from huggingface_hub import DatasetCard
 
 from arch_hf.corpora import CORPUS_NAMES, get_corpus, load_corpus
 from arch_hf.corpora.prepare import prepare, read_clips
+from arch_hf.corpora.raw import RawFolder
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +46,7 @@ def test_a_corpus_keeps_the_contract(name, tmp_path):
     nested.mkdir(parents=True)
     shutil.copytree(tmp_path / "raw", nested / "raw")
     for raw in (tmp_path / "raw", tmp_path / "raw" / tree.top, tmp_path / "some where"):
-        read = [clip for clip in read_clips(corpus, raw) if clip.clip_id not in corpus.known_bad]
+        read = [clip for clip in read_clips(corpus, RawFolder(raw)) if clip.clip_id not in corpus.known_bad]
         assert [as_tuple(clip) for clip in read] == expected
 
     prepared = prepare(corpus, tmp_path / "raw", "arch/" + name)
@@ -107,6 +108,8 @@ def test_a_corpus_keeps_the_contract(name, tmp_path):
 
     # The card says what the folder holds.
     card = DatasetCard.load(f"arch/{name}/README.md")
+    assert all((tmp_path / f"arch/{name}" / file).is_file() and file in card.text for file in prepared.credits)
+    assert all(file in card.text for file in prepared.missing_credits)
     assert card.data.to_dict()["pretty_name"] == corpus.title
     assert all(clip_id in card.text for clip_id in tree.excluded)
     assert "This copy is incomplete" in card.text and f"| {corpus.table1[0]} |" in card.text

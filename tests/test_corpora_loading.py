@@ -91,13 +91,15 @@ def test_columns_and_splits_are_named_by_the_user(tmp_path):
     data = load_corpus(folder, label_column="genus", splits=named, group_column="who")
     assert data.class_names() == ["felis", "canis"] and data.corpus.splits == {"train": 4, "test": 4}
     assert list(data.table.group) == list("1234") * 2
-    data = load_corpus(folder, label_column="kind", splits=named)  # plain strings become classes in sorted order
+    data = load_corpus(
+        folder, label_column="kind", splits="train=english, test=french"
+    )  # plain strings become classes in sorted order
     assert data.class_names() == ["x", "y"] and data.targets().tolist() == [0, 1] * 4
     for wrong, told in (
         ({"label_column": "colour"}, "--label_column colour: no such column"),
         ({"label_column": "genus", "audio_column": "noise"}, "--audio_column noise: no such column"),
         ({"label_column": "genus", "splits": {"train": "english", "test": "german"}}, "no split german"),
-        ({"label_column": "genus", "splits": {"train": "english"}}, "at least the train and the test split"),
+        ({"label_column": "genus", "splits": {"train": "english"}}, "--splits takes train=NAME,test=NAME"),
         ({"label_column": "sound", "splits": named}, "the label column holds"),
     ):
         with pytest.raises(UserError, match=told):

@@ -121,6 +121,12 @@ def _report(prepared, output_dir: Path) -> None:
             f"{len(prepared.unreadable)} clips do not read as audio, {first['clip_id']} first ({first['reason']})",
             file=sys.stderr,
         )
+    if prepared.missing_credits:
+        files = ", ".join(prepared.missing_credits)
+        print(
+            f"before you pass it on: its licence wants {files} of the archive beside it, not in --raw_dir",
+            file=sys.stderr,
+        )
     print(f"written to {output_dir}")
     print(f'load_dataset("{output_dir}"), or: arch-hf evaluate --model_id MODEL --datasets {output_dir}')
 

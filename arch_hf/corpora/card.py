@@ -131,6 +131,10 @@ def _excluded_text(prepared: Prepared) -> str:
 def _licence_text(prepared: Prepared) -> str:
     corpus = prepared.corpus
     text = f"{corpus.licence}. See <{corpus.homepage}>."
+    if prepared.credits:
+        text += f" Whoever is to be named is named in {', '.join(prepared.credits)}, which belongs to every copy."
+    if prepared.missing_credits:
+        text += f" The archive's {', '.join(prepared.missing_credits)} is missing here; it belongs to every copy."
     if corpus.rehost == "private":
         text += f" The audio may not be published again: {corpus.rehost_reason}"
     return text

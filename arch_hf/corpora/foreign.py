@@ -88,6 +88,21 @@ def corpus_from_facts(facts: dict, dataset: DatasetDict) -> Corpus:
     )
 
 
+def parse_splits(splits: Mapping[str, str] | str | None) -> dict[str, str]:
+    """{"train": NAME, ...} from itself or from "train=NAME,test=NAME".
+
+    Example:
+        >>> parse_splits("train=english,test=french")
+        {'train': 'english', 'test': 'french'}
+    """
+    if isinstance(splits, str):
+        splits = dict(part.partition("=")[::2] for part in splits.split(","))
+    splits = {ours.strip(): name.strip() for ours, name in (splits or {}).items()}
+    if splits and (not {"train", "test"} <= set(splits) <= set(SPLIT_NAMES) or not all(splits.values())):
+        raise UserError("--splits takes train=NAME,test=NAME and, if there is one, validation=NAME")
+    return splits
+
+
 def _is_label(feature) -> bool:
     return isinstance(feature, ClassLabel) or (isinstance(feature, List) and isinstance(feature.feature, ClassLabel))
 
@@ -114,8 +129,6 @@ def _by_split(dataset: DatasetDict, fold_column: str | None, named: dict[str, st
     if named:
         if unknown := [name for name in named.values() if name not in dataset]:
             raise UserError(f"no split {', '.join(unknown)}; {there}")
-        if not {"train", "test"} <= set(named):
-            raise UserError("name at least the train and the test split")
         return DatasetDict({ours: dataset[named[ours]] for ours in SPLIT_NAMES if ours in named})
     if fold_column is None:
         folds = sorted((name for name in dataset if re.fullmatch(r"fold_?\d+", name)), key=_number)

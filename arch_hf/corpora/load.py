@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Audio, ClassLabel, Dataset, List, concatenate_datasets
 
 from arch_hf.corpora.find import Found, find
+from arch_hf.corpora.foreign import parse_splits
 from arch_hf.corpora.registry import SYNTHETIC_NAMES, get_corpus
 from arch_hf.corpora.spec import ClipTable, Corpus
 from arch_hf.errors import UserError
@@ -91,14 +92,14 @@ def load_corpus(
     label_column: str | None = None,
     fold_column: str | None = None,
     group_column: str | None = None,
-    splits: dict[str, str] | None = None,
+    splits: dict[str, str] | str | None = None,
 ) -> CorpusData:
     """Load a corpus by name, a dataset by Hub id, or a folder.
 
     The twelve are looked for in `data_dir/NAME`, then in the folder `arch/NAME`, then on the Hub as `arch/NAME`. Any other `name` is
     a folder (also below `data_dir`) or a Hub id; how its columns and splits are recognised is described in
     `arch_hf.corpora.foreign`, and the keyword arguments name what is not. `splits` maps "train", "validation" and "test" to
-    the dataset's own names.
+    the dataset's own names: a dict, or as text "train=NAME,test=NAME".
 
     `limit` keeps that many clips of each split: those that spread over the classes most evenly, the first of each class in
     canonical order first. It is for a quick try; the scores mean nothing.
@@ -122,7 +123,7 @@ def load_corpus(
         found = Found(generate(name), corpus, name, None, corpus.version)
     else:
         columns = {"audio": audio_column, "label": label_column, "fold": fold_column, "group": group_column}
-        found = find(name, data_dir, revision, config, columns, splits or {})
+        found = find(name, data_dir, revision, config, columns, parse_splits(splits))
     return _corpus_data(found, limit)
 
 

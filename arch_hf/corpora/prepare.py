@@ -43,6 +43,10 @@ class Prepared:
     seconds: float = 0.0
     excluded: list[dict] = field(default_factory=list)  # [{"clip_id", "split", "reason"}]
     missing: list[str] = field(default_factory=list)  # ids of clips that the metadata lists and the folder lacks
+    credits: list[str] = field(
+        default_factory=list
+    )  # files of the archive copied beside the data, as its licence wants
+    missing_credits: list[str] = field(default_factory=list)
     unreadable: list[dict] = field(
         default_factory=list
     )  # [{"clip_id", "reason"}]: kept, but their header does not read
@@ -80,7 +84,8 @@ def prepare(
     """
     output_dir = Path(output_dir)
     check_target(output_dir, overwrite)
-    clips = read_clips(corpus, raw_dir)
+    raw = RawFolder(raw_dir, corpus.layout)
+    clips = read_clips(corpus, raw)
     corpus, features = _features(corpus, clips)
     prepared = Prepared(corpus, features, sampling_rate)
     prepared.excluded = [
@@ -96,7 +101,12 @@ def prepare(
     clips = [clip for clip in clips if clip.clip_id not in missing]
     if not clips:
         raise UserError(f"{corpus.name}: none of the audio files that the metadata lists are in {raw_dir}")
+    credits = {name: raw.find(name) for name in corpus.credits}
+    prepared.credits = [path.name for path in credits.values() if path]
+    prepared.missing_credits = [name for name, path in credits.items() if not path]
     with _written_aside(output_dir) as folder:
+        for path in filter(None, credits.values()):
+            shutil.copyfile(path, folder / path.name)
         _write_clips(folder, prepared, clips, num_proc)
         from arch_hf.corpora.card import write_card
 
@@ -104,9 +114,8 @@ def prepare(
     return prepared
 
 
-def read_clips(corpus: Corpus, raw_dir: str | Path) -> list[Clip]:
+def read_clips(corpus: Corpus, raw: RawFolder) -> list[Clip]:
     """Every clip of a raw archive, in canonical order: split by split in the order of the corpus, then by clip id."""
-    raw = RawFolder(raw_dir, corpus.layout)
     rank = {split: i for i, split in enumerate(corpus.splits)}
     clips = list(corpus.read(raw))
     if not clips:
@@ -124,7 +133,7 @@ def read_clips(corpus: Corpus, raw_dir: str | Path) -> list[Clip]:
     clips.sort(key=lambda clip: (rank[clip.split], clip.clip_id))
     count = collections.Counter(clip.clip_id for clip in clips)
     if twice := [clip_id for clip_id, n in count.items() if n > 1]:
-        raise UserError(f"{corpus.name}: {len(twice)} clip ids occur more than once, {twice[0]!r} first, in {raw_dir}")
+        raise UserError(f"{corpus.name}: {len(twice)} clip ids occur more than once, {twice[0]!r} first, in {raw.root}")
     return clips
 
 
@@ -336,6 +345,7 @@ def facts(prepared: Prepared) -> dict:
         "excluded_clips": prepared.excluded,
         "missing_clips": prepared.missing,
         "unreadable_clips": prepared.unreadable,
+        "credits": prepared.credits,
     }
 
 

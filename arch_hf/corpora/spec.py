@@ -65,6 +65,7 @@ class Corpus:
     languages: tuple[str, ...] = ()
     rehost: Literal["public", "private"] = "public"
     rehost_reason: str = ""
+    credits: tuple[str, ...] = ()  # files of the archive that its licence wants beside any copy
     known_bad: Mapping[str, str] = field(default_factory=dict)  # clip_id -> why it can never be used
     table1: tuple[int, float, int] | None = None  # the paper's Table 1: clips, mean seconds, classes
     human_accuracy: float | None = None  # in [0, 1], where published
