@@ -14,7 +14,7 @@ from tiny_models import make_tiny
 
 from arch_hf.cli import corpora, publish, run_kindly
 from arch_hf.publishing.hub import NOTHING
-from arch_hf.publishing.results import push_results
+from arch_hf.publishing.results import push_results, task_id
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "---\nlicense: mit # a comment\n---\n# Tiny\n\nSomebody's own words.\n"
@@ -41,8 +41,12 @@ def load_from_hub(hub, name, cache, monkeypatch):
 
 def test_from_a_raw_archive_to_the_models_page(hub, tmp_path, monkeypatch):
     raw_esc50(tmp_path / "raw", per_fold=4)
-    arch_hf("prepare", "esc50", "--raw_dir", tmp_path / "raw", "--output_dir", tmp_path / "esc50")
+    arch_hf(
+        "prepare", "esc50", "--raw_dir", tmp_path / "raw", "--output_dir", tmp_path / "esc50", "--push_to_hub", "me"
+    )
     arch_hf("publish", "dataset", tmp_path / "esc50", "--repo_id", "arch/esc50")
+
+    assert hub.repo("datasets", "me/esc50").files() == hub.repo("datasets", "arch/esc50").files()
 
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
@@ -78,7 +82,7 @@ def test_from_a_raw_archive_to_the_models_page(hub, tmp_path, monkeypatch):
     newer = parse_eval_result_entries(yaml.safe_load(model.files()[".eval_results/arch_esc50.yaml"]))
     assert [(e.dataset_id, e.task_id, e.value) for e in newer] == [("arch/esc50", "esc50", entry.metric_value)]
     tasks = yaml.safe_load(hub.repo("datasets", "arch/esc50").files()["eval.yaml"])["tasks"]
-    assert newer[0].task_id in [task["id"] for task in tasks], "the leaderboard of the data set knows the task"
+    assert [task["id"] for task in tasks] == [task_id("esc50", "arch-v1"), task_id("esc50", "strict")]
 
     card = model.files()["README.md"].decode()
     assert card.startswith("---\nlicense: mit # a comment\nmodel-index:") and card.endswith(CARD.split("---\n")[-1])

@@ -232,6 +232,7 @@ LASTING = [
     ("cut", "no connection.*check the network"),
     ("no network", "no connection.*HF_ENDPOINT"),
     ("offline", "HF_HUB_OFFLINE is set"),
+    ("full disk", "HF_HOME_is_a_file"),
     ("400", "Invalid metadata.*model-index is odd"),
 ]
 
@@ -254,6 +255,10 @@ def test_lasting_faults_say_what_to_do_and_lose_nothing(hub, tmp_path, monkeypat
             patch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
         elif fault == "offline":
             patch.setattr(constants, "HF_HUB_OFFLINE", True)
+        elif fault == "full disk":
+            (tmp_path / "HF_HOME_is_a_file").write_text("")
+            patch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "HF_HOME_is_a_file"))
+            repo.commit("main", {"README.md": b"Text"}, "a card to read")
         elif fault == "400":
             hub.fail("POST", "/validate-yaml", 400, body={"errors": [{"message": "model-index is odd"}]})
         elif fault == "cut":
@@ -267,12 +272,14 @@ def test_lasting_faults_say_what_to_do_and_lose_nothing(hub, tmp_path, monkeypat
     said = str(error.value)
     assert "\n" not in said and "Traceback" not in said
     assert f"arch-hf publish results {tmp_path / 'results'} --model_id {MODEL}" in said
-    assert path.read_bytes() == before and len(repo.log) == 1
+    n_commits = 2 if fault == "full disk" else 1
+    assert path.read_bytes() == before and len(repo.log) == n_commits
     assert "secret" not in said + "".join(capfd.readouterr()) and sum(naps) < 60
 
     hub.faults.clear()
     hub.repos["models", MODEL] = repo
-    assert push_results(tmp_path / "results", MODEL).endswith(repo.refs["main"]) and len(repo.log) == 2
+    assert push_results(tmp_path / "results", MODEL).endswith(repo.refs["main"])
+    assert len(repo.log) == n_commits + 1
 
 
 def test_no_token_anywhere(hub, tmp_path, capfd, caplog, monkeypatch):

@@ -51,6 +51,10 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int =
             return action()
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
             cause = _hub_error(error)
+            if cause is None and isinstance(
+                error, OSError
+            ):  # of this machine: a cache that cannot be written, a full disk
+                raise UserError(_one_line(f"{doing}: {error}", safe)) from None
             if cause is None:
                 raise
             wait = _seconds_to_wait(cause, number)
