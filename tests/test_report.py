@@ -382,10 +382,22 @@ def test_latex_compiles_alone_and_inside_a_paper(hostile, tmp_path):
         assert done.returncode == 0, re.findall(r"^!.*|^l\.\d+.*", done.stdout, re.M)
 
 
-def test_plots_of_hostile_names(hostile, tmp_path):
-    files = {path.name for path in write_report(hostile, tmp_path)}
-    assert {"radar.png", "radar.svg", "intervals.svg", "accuracy_vs_parameters.png", "critical_difference.png"} <= files
-    assert any(name.startswith("confusion_") for name in files) and any(name.startswith("layers_") for name in files)
-    assert all(re.fullmatch(r"[A-Za-z0-9._-]+", name) for name in files)
+def test_plots_of_hostile_names(tmp_path):
+    name = "<script>$x_1$ " + HOSTILE[7]  # markup, matplotlib's mathematics, right to left
+    classes = [{"class": name, "n_test": 9, "recall": 0.5}, {"class": "plain", "n_test": 9, "recall": 0.4}]
+    changes = [{}, {"layer": 3}]
+    board = board_of(*(make_result("us8k", 0.5, name, per_class=classes, **change) for change in changes))
+    files = {path.name for path in write_report(board, tmp_path)}
+    plots = {
+        "accuracy_vs_gflop",
+        "accuracy_vs_parameters",
+        "confusion_script_x_1_us8k",
+        "critical_difference",
+        "intervals",
+    }
+    plots |= {"layers_arch-v1_1.0", "radar"}
+    assert files == {f"{plot}.{kind}" for plot in plots for kind in ("png", "svg")} | {
+        f"leaderboard.{kind}" for kind in TEXT_FORMATS
+    }
     assert {path.name for path in tmp_path.iterdir()} == files
     assert "<script" not in (tmp_path / "intervals.svg").read_text(encoding="utf-8")
