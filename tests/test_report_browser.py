@@ -1,0 +1,132 @@
+"""The page in a real browser, where there is one: it sorts, filters, shows intervals by keyboard, and asks the network for nothing."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from arch_hf.reports import TEXT_FORMATS, load_board
+
+BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+QUIET = [
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+]
+
+# Runs in the page after its own scripts, works it as a reader would, and leaves what it saw in the document.
+DRIVER = """
+const seen = { errors: [] };
+const column = () => [...document.querySelectorAll("#board tbody tr:not([hidden])")].map((tr) => tr.querySelector(".model").textContent);
+const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
+const head = (title) => [...document.querySelectorAll("#board .sort")].find((button) => button.textContent.startsWith(title));
+const chip = (text) => [...document.querySelectorAll(".chip")].find((label) => label.textContent === text).querySelector("input");
+try {
+  seen.start = column();
+  head("ESC-50").click();
+  seen.best = column()[0];
+  seen.sorted = head("ESC-50").closest("th").getAttribute("aria-sort");
+  head("ESC-50").click();
+  seen.worst = column()[0];
+  chip("Base").click();
+  seen.withoutBase = column().length;
+  chip("Base").click();
+  chip("Speech").click();
+  seen.slurp = head("SLURP") === undefined;
+  chip("Speech").click();
+  document.getElementById("search").value = "<b>alert";
+  document.getElementById("search").dispatchEvent(new Event("input"));
+  seen.found = column();
+  head("Model").focus();
+  press("ArrowDown");
+  const titles = [...document.querySelectorAll("tr.heads th")].map((th) => th.textContent);
+  for (let step = titles.findIndex((title) => title.startsWith("ESC-50")); step > 0; step--) press("ArrowRight");
+  seen.tip = document.getElementById("tip").textContent;
+  seen.described = document.activeElement.getAttribute("aria-describedby");
+  press("Enter");
+  seen.classes = [...document.querySelectorAll("#classes tbody th")].map((th) => th.textContent);
+  document.getElementById("protocol").value = "strict 1.0";
+  document.getElementById("protocol").dispatchEvent(new Event("change"));
+  document.getElementById("tab-board").click();
+  document.getElementById("search").value = "";
+  document.getElementById("search").dispatchEvent(new Event("input"));
+  seen.strict = column();
+  document.getElementById("tab-layers").click();
+  seen.layers = document.querySelectorAll("#layer-chart polyline").length;
+  document.getElementById("tab-intervals").click();
+  seen.intervals = document.querySelectorAll("#intervals .range").length;
+  seen.injected = document.querySelectorAll("main b:not(.legend b), main img").length + Number(document.title !== "ARCH leaderboard");
+  seen.requests = performance.getEntriesByType("resource").length;
+} catch (error) {
+  seen.errors.push(String(error), error.stack);
+}
+document.body.replaceChildren(Object.assign(document.createElement("pre"), { id: "seen", textContent: JSON.stringify(seen) }));
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+def test_page_in_a_browser(tmp_path):
+    name = "<b>alert('x')</b> & \"me\""
+    for corpus, score in (("esc50", 0.99), ("us8k", 0.4)):
+        for protocol in ("arch-v1", "strict"):
+            for layer in (-1, 4):
+                write_result(
+                    tmp_path / "results" / f"{corpus}.{protocol}.layer{layer}.json",
+                    name,
+                    corpus,
+                    score,
+                    protocol,
+                    layer,
+                )
+    page = TEXT_FORMATS["html"](load_board(tmp_path / "results"))
+    errors = "<script>const problems = []; addEventListener('error', (event) => problems.push(event.message));</script>"
+    driver = f"<script>{DRIVER.replace('errors: []', 'errors: problems')}</script>"
+    page = page.replace('<script type="application/json"', errors + '<script type="application/json"', 1)
+    (tmp_path / "page.html").write_text(page.replace("</body>", driver + "</body>"), encoding="utf-8")
+    profile = f"--user-data-dir={tmp_path / 'profile'}"
+    command = [
+        BROWSER,
+        "--headless",
+        "--no-sandbox",
+        *QUIET,
+        profile,
+        "--dump-dom",
+        Path(tmp_path / "page.html").as_uri(),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
+    seen = json.loads(
+        re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)[1]
+        .replace("&lt;", "<")
+        .replace("&gt;", ">")
+        .replace("&amp;", "&")
+    )
+    assert seen["errors"] == []
+    assert seen["start"][0] == "HuBERT-AS ◇" and len(seen["start"]) == 17
+    assert (seen["best"], seen["sorted"], seen["worst"]) == (name, "descending", "W2V2")
+    assert seen["withoutBase"] == 9 and seen["slurp"] and seen["found"] == [name]
+    assert "95% interval 98.00 to 99.50" in seen["tip"] and seen["described"] == "tip"
+    assert seen["classes"] == ["dog", name]  # the worse first
+    assert seen["strict"] == [name] and seen["layers"] == 2 and seen["intervals"] == 1
+    assert seen["injected"] == 0 and seen["requests"] == 0
+
+
+def write_result(path: Path, name: str, corpus: str, score: float, protocol: str, layer: int) -> None:
+    path.parent.mkdir(exist_ok=True)
+    classes = [{"class": name, "n_test": 9, "recall": 0.9}, {"class": "dog", "n_test": 9, "recall": 0.4}]
+    result = {
+        "schema_version": 1,
+        "complete": True,
+        "model": {"id": name, "n_parameters": 94_000_000},
+        "dataset": {"id": corpus, "domain": "events", "task": "single_label", "n_clips": 18},
+        "protocol": {"name": protocol, "version": "1.0"},
+        "layer": layer,
+        "metrics": {"accuracy": {"mean": score, "std": 0.01, "ci95": [score - 0.01, score + 0.005]}},
+        "per_class": classes,
+        "confusion": [[8, 1], [5, 4]],
+    }
+    path.write_text(json.dumps(result), encoding="utf-8")
