@@ -1,7 +1,7 @@
 """`arch-hf evaluate`: the main job."""
 
-import os
 import sys
+import tempfile
 from pathlib import Path
 
 from arch_hf.errors import UserError
@@ -72,7 +72,10 @@ def run(args) -> int:
         from arch_hf.publishing.results import push_results, why_not_pushable
 
         if problem := why_not_pushable(args.model_id):
-            say(f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk", file=sys.stderr)
+            say(
+                f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk",
+                file=sys.stderr,
+            )
     results, failed = [], False
     try:
         for name, outcome in run_job(job, accelerator):
@@ -121,11 +124,14 @@ def _paths(job, results):
 
 
 def check_writable(folder: Path) -> None:
-    """See that results can be written before hours are spent on them.
+    """Make the folder, and see that results can be written there before hours are spent on them.
 
     Raises:
-        UserError: if the folder, or the nearest parent that exists, cannot be written.
+        UserError: if it cannot be made or written.
     """
-    existing = next(parent for parent in [folder, *folder.absolute().parents] if parent.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"--output_dir {folder}: {existing} is not a folder that can be written; choose another")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another") from None

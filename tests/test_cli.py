@@ -1,0 +1,162 @@
+"""The command as a user meets it: what it prints, what it writes, and one line for every mistake."""
+
+import json
+
+import numpy as np
+import pytest
+
+from arch_hf.audio import encode_wav
+from arch_hf.cli import main
+from arch_hf.corpora.registry import SYNTHETIC_NAMES
+
+
+@pytest.fixture(autouse=True)
+def own_folders(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ARCH_HF_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def arch(capsys, *args):
+    """Status, standard output and the lines of standard error that are not progress bars."""
+    try:
+        status = main([str(arg) for arg in args])
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    return status, out, [line for line in err.replace("\r", "\n").splitlines() if "%|" not in line and line.strip()]
+
+
+@pytest.mark.parametrize(
+    ("args", "says"),
+    [
+        (["evaluate", "--limit", "0"], r"--limit is 0: give .* 1 or more"),
+        (["evaluate", "--seeds", "0"], r"--seeds is 0: give .* 1 or more"),
+        (["evaluate", "--lmit", "3"], r"unknown argument --lmit 3; did you mean --limit\?"),
+        (["evaluate", "--limit", "many"], r"--limit: invalid int value"),
+        (["evaluate", "--protocol", "arch-v2"], r"unknown protocol 'arch-v2': choose one of arch-v1, strict"),
+        (["evaluate", "--layers", "3,x"], r"--layers is '3,x': give last, all, or numbers"),
+        (["evaluate", "--layers", "99"], r"--layers names 99, but logmel has layers 0 to 0"),
+        (["evaluate", "--create_pr"], r"--create_pr goes with --push_to_hub"),
+        (["evaluate", "--output_dir", "/dev/null/results"], r"--output_dir /dev/null/results cannot be written"),
+        (["evaluate", "--model_id", "nobody/nothing"], r"no folder nobody/nothing"),
+        (["evaluate", "--datasets", "esc-50"], r"unknown corpus 'esc-50'; did you mean 'esc50'\?"),
+        (["evaluate", "--datasets", "us8k"], r"arch-hf prepare us8k --raw_dir FOLDER"),
+        (["evaluate", "--datasets", "us8k", "--data_dir", "nowhere"], r"--data_dir nowhere: no such folder"),
+        (["prepare", "ecs50", "--raw_dir", "."], r"did you mean 'esc50'\?"),
+        (["prepare", "esc50", "--raw_dir", "nowhere"], r"--raw_dir nowhere: no such folder"),
+        (["prepare", "esc50", "--raw_dir", "."], r"is empty; expected audio/\*.wav and meta/esc50.csv"),
+        (["cache", "prune", "--store", "../.."], r"no store \.\./\.\."),
+        (["nonsense"], r"invalid choice: 'nonsense'"),
+    ],
+)
+def test_a_mistake_is_one_line_and_a_status(capsys, tmp_path, args, says):
+    (tmp_path / "cache").mkdir()
+    if args == ["prepare", "esc50", "--raw_dir", "."]:
+        (tmp_path / "cache").rmdir()
+    status, out, err = arch(capsys, *args)
+    assert status in (1, 2) and out == ""
+    assert len(err) == 1 and err[0].startswith("error: ")
+    import re
+
+    assert re.search(says, err[0])
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_the_main_job_writes_results_and_prints_the_table(capsys, tmp_path):
+    status, out, err = arch(capsys, "evaluate", "--limit", 8, "--seeds", 1)
+    assert status == 0
+    for name in SYNTHETIC_NAMES:
+        result = json.loads((tmp_path / "results" / "logmel" / f"{name}.json").read_text())
+        assert result["complete"] and result["dataset"]["limit"] == 8
+        assert f"{100 * next(iter(result['metrics'].values()))['mean']:.2f}" in out
+        assert f"{name}: not to be compared with published numbers: limited to 8 clips per split" in out
+        assert set(result) >= {"schema_version", "model", "dataset", "protocol", "layer", "metrics", "runs", "baselines",
+                               "published", "timing", "environment"}  # fmt: skip
+        assert 0 < result["baselines"]["majority"][next(iter(result["metrics"]))] < 1
+        assert "mfcc" in result["baselines"]
+    assert [line for line in err if "done" in line] and "published" not in err
+
+
+def test_a_corpus_that_fails_does_not_stop_the_others(capsys, tmp_path):
+    status, out, err = arch(
+        capsys, "evaluate", "--datasets", "nonsense", "synthetic_events", "--limit", 6, "--seeds", 1
+    )
+    assert status == 1
+    assert "synthetic_events" in out and any(line.startswith("error: nonsense: unknown corpus") for line in err)
+    assert (tmp_path / "results/logmel/synthetic_events.json").exists()
+
+
+def broken_corpus(folder):
+    """Twelve clips of noise and of silence with a click, and one of each kind that cannot be used."""
+    rng = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for label in ("noise", "click"):
+            (folder / split / label).mkdir(parents=True)
+            for i in range(6):
+                samples = np.zeros(4000, np.float32)
+                samples[:: 500 if label == "click" else 1] = 0.3
+                samples *= rng.standard_normal(4000)
+                (folder / split / label / f"{i}.wav").write_bytes(encode_wav(samples.astype(np.float32), 16000))
+    bad = folder / "test" / "noise"
+    (bad / "truncated.wav").write_bytes(encode_wav(rng.uniform(-1, 1, 4000).astype(np.float32), 16000)[:3000])
+    (bad / "empty.wav").write_bytes(b"")
+    (bad / "text.wav").write_bytes(b"this is no audio at all")
+    (bad / "one_sample.wav").write_bytes(encode_wav(np.ones(1, np.float32) * 0.1, 16000))
+    nan = np.full(4000, np.nan, np.float32)
+    import soundfile
+
+    soundfile.write(bad / "nan.wav", nan, 16000, subtype="FLOAT")
+    return folder
+
+
+def test_clips_that_cannot_be_used_are_named_and_the_result_is_incomplete(capsys, tmp_path):
+    broken_corpus(tmp_path / "clicks")
+    status, out, err = arch(capsys, "evaluate", "--datasets", "clicks", "--seeds", 1)
+    assert status == 1, err
+    result = json.loads((tmp_path / "results/logmel/clicks.json").read_text())
+    reasons = {clip["clip_id"].rsplit("/")[-1]: clip["reason"] for clip in result["dataset"]["excluded_clips"]}
+    assert result["complete"] is False and result["dataset"]["n_clips"] == 25  # the one-sample clip is a clip
+    assert len(reasons) == 4
+    text = " ".join(f"{name}: {reason}" for name, reason in reasons.items())
+    for part in ("truncated", "0 bytes", "not audio", "not finite"):
+        assert part in text
+    assert "4 clips not used" in out and "incomplete" in out
+    again, _, _ = arch(capsys, "evaluate", "--datasets", "clicks", "--seeds", 1)
+    assert again == 1
+
+
+def test_dry_run_says_what_there_is_to_do_and_does_nothing(capsys, tmp_path):
+    status, out, _ = arch(capsys, "evaluate", "--dry_run", "--limit", 4)
+    assert status == 0 and "hours" in out and "synthetic_music" in out
+    assert not list(tmp_path.rglob("*.json"))
+
+
+def test_lists(capsys):
+    for what, word in (("corpora", "medley_solos_db"), ("models", "hubert"), ("protocols", "strict")):
+        status, out, _ = arch(capsys, "list", what)
+        assert status == 0 and word in out
+
+
+def test_cache_lists_verifies_and_prunes(capsys, tmp_path):
+    arch(capsys, "evaluate", "--datasets", "synthetic_events", "--limit", 4, "--seeds", 1)
+    status, out, _ = arch(capsys, "cache", "ls")
+    assert status == 0 and "LogMelModel" in out and "MfccModel" in out
+    shard = next((tmp_path / "cache/embeddings").glob("*/*.safetensors"))
+    content = bytearray(shard.read_bytes())
+    content[-1] ^= 1
+    shard.write_bytes(content)
+    status, out, _ = arch(capsys, "cache", "verify")
+    assert status == 1 and str(shard) in out and "1 of 2 shards are whole" in out
+    arch(capsys, "evaluate", "--datasets", "synthetic_events", "--limit", 4, "--seeds", 1, "--overwrite")
+    status, out, _ = arch(capsys, "cache", "prune")
+    assert "removed 1 files" in out
+    assert arch(capsys, "cache", "verify")[0] == 0
+    name = out and next((tmp_path / "cache/embeddings").iterdir()).name
+    assert arch(capsys, "cache", "prune", "--store", name)[0] == 0
+    assert not (tmp_path / "cache/embeddings" / name).exists()
+
+
+def test_doctor(capsys):
+    status, out, _ = arch(capsys, "doctor")
+    assert status == 0 and "codec MP3" in out and "offline" in out
