@@ -20,7 +20,9 @@ def _corpora() -> str:
         splits = f"{len(corpus.splits)} folds" if corpus.is_cross_validated else ", ".join(corpus.splits)
         clips = f"{sum(corpus.splits.values()):,}"
         task = corpus.task.replace("_", " ")
-        rows.append([corpus.name, corpus.domain, task, clips, str(len(corpus.classes)), splits, corpus.licence])
+        rows.append(
+            [corpus.name, corpus.domain, task, clips, str(len(corpus.classes) or "in data"), splits, corpus.licence]
+        )
     return align(rows)
 
 

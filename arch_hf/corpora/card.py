@@ -55,7 +55,7 @@ def _metadata(folder: Path, prepared: Prepared) -> DatasetCardData:
 
 def _hub_licence(licence: str) -> str:
     """The Hub knows licences by fixed ids; anything else must be called "other"."""
-    known = licence.startswith("cc-by") or licence in ("mit", "cc0-1.0", "apache-2.0")
+    known = licence.startswith("cc-by") or licence in ("mit", "cc0-1.0", "apache-2.0", "unknown")
     return licence if known else "other"
 
 

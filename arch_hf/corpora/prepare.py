@@ -117,7 +117,13 @@ def prepare(
 def read_clips(corpus: Corpus, raw: RawFolder) -> list[Clip]:
     """Every clip of a raw archive, in canonical order: split by split in the order of the corpus, then by clip id."""
     rank = {split: i for i, split in enumerate(corpus.splits)}
-    clips = list(corpus.read(raw))
+    listed = list(corpus.read(raw))
+    clips = list(dict.fromkeys(listed))
+    if len(clips) < len(listed):
+        print(
+            f"{corpus.name}: {len(listed) - len(clips)} records stand twice in the metadata; each counts once",
+            file=sys.stderr,
+        )
     if not clips:
         raise raw.wrong(f"holds no clip of {corpus.name}")
     for clip in clips:
@@ -133,7 +139,9 @@ def read_clips(corpus: Corpus, raw: RawFolder) -> list[Clip]:
     clips.sort(key=lambda clip: (rank[clip.split], clip.clip_id))
     count = collections.Counter(clip.clip_id for clip in clips)
     if twice := [clip_id for clip_id, n in count.items() if n > 1]:
-        raise UserError(f"{corpus.name}: {len(twice)} clip ids occur more than once, {twice[0]!r} first, in {raw.root}")
+        raise UserError(
+            f"{corpus.name}: {len(twice)} clip ids occur more than once, {twice[0]!r} first, with unlike records, in {raw.root}"
+        )
     return clips
 
 
