@@ -67,7 +67,7 @@ _SEAMLESS = {
     "lang_embed_dim": 8,
     "spkr_embed_dim": 8,
 }
-_ENCODEC = {"num_filters": 4, "hidden_size": 16, "codebook_size": 16, "num_lstm_layers": 1}
+_ENCODEC = {"num_filters": 2, "hidden_size": 8, "codebook_size": 16, "num_lstm_layers": 1}
 _ENCODEC_48K = {
     **_ENCODEC,
     "sampling_rate": 48000,

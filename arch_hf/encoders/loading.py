@@ -6,6 +6,7 @@ Whatever can be wrong with a checkpoint is one `UserError` that says what was lo
 import contextlib
 import hashlib
 import json
+import os
 import sys
 import warnings
 from collections.abc import Iterator
@@ -313,7 +314,12 @@ def _read_json(path: Path, model_id: str) -> dict:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Without transformers' loading reports: what matters in them is checked here, and said in one line."""
+    """Without transformers' loading reports: what matters in them is checked here, and said in one line.
+
+    Also without its thread that asks a bot of the Hub to convert the weights of a pickled checkpoint.
+    """
+    conversion = os.environ.get("DISABLE_SAFETENSORS_CONVERSION")
+    os.environ["DISABLE_SAFETENSORS_CONVERSION"] = "1"
     verbosity, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
@@ -325,3 +331,7 @@ def _quiet() -> Iterator[None]:
         logging.set_verbosity(verbosity)
         if bar:
             logging.enable_progress_bar()
+        if conversion is None:
+            del os.environ["DISABLE_SAFETENSORS_CONVERSION"]
+        else:
+            os.environ["DISABLE_SAFETENSORS_CONVERSION"] = conversion
