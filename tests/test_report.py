@@ -1,12 +1,15 @@
 """Reports: the marks of Table 2, what may be compared with what, and names that try to do harm."""
 
 import csv
+import html
+import importlib.util
 import io
 import json
 import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,6 +317,28 @@ def test_results_of_the_main_job_are_read(tmp_path):
         and cell.result.confusion == result["confusion"]
     )
     assert cell.result.majority == result["baselines"]["majority"]["accuracy"]
+
+
+def test_the_space_shows_the_page_of_a_results_dataset(tmp_path, monkeypatch):
+    path = Path(__file__).parents[1] / "space" / "app.py"
+    spec = importlib.util.spec_from_file_location("space_app", path)
+    app = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(app)
+    (tmp_path / "esc50.json").write_text(json.dumps(make_result(model='"><script>')), encoding="utf-8")
+    asked = []
+    monkeypatch.setattr(
+        app, "snapshot_download", lambda *args, **options: asked.append((args, options)) or str(tmp_path)
+    )
+    frame = app.build_frame("us/results")
+    assert asked == [(("us/results",), {"repo_type": "dataset", "allow_patterns": "*.json"})]
+    source = re.search(r'srcdoc="([^"]*)"', frame)[1]
+    assert html.unescape(source) == TEXT_FORMATS["html"](load_board(tmp_path)) and "<" not in source
+
+    def refuse(*args, **options):
+        raise OSError("no network")
+
+    monkeypatch.setattr(app, "snapshot_download", refuse)
+    assert "us/results cannot be read" in app.build_frame("us/results")
 
 
 # Hostile names ---------------------------------------------------------------------------------------------------------
