@@ -72,3 +72,15 @@ def check_eval_results(text):
             raise Refusal(400, ".eval_results: dataset.id, dataset.task_id and value are required")
         if "source" in entry and "url" not in entry["source"]:
             raise Refusal(400, ".eval_results: source.url is required")
+
+
+def eval_result_entries(files):
+    """What a model's info says of its `.eval_results`: the entries, or that a file is wrong."""
+    answer = []
+    for path in sorted(path for path in files if path.startswith(".eval_results/")):
+        try:
+            check_eval_results(files[path].decode())
+            answer += [{"filename": path, "data": entry} for entry in yaml.safe_load(files[path])]
+        except Refusal as refusal:
+            answer.append({"filename": path, "error": refusal.message})
+    return answer

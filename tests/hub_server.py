@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
-import yaml
-from hub_repo import Refusal, Repo, check_card, check_eval_results, git_oid, is_lfs
+from hub_repo import Refusal, Repo, check_card, check_eval_results, eval_result_entries, git_oid, is_lfs
 
 DATE = "2024-05-01T12:00:00.000Z"
 
@@ -273,11 +272,7 @@ class _Handler(BaseHTTPRequestHandler):
         }  # fmt: skip
         if repo.kind == "models":
             info["modelId"] = repo.id
-            info["evalResults"] = [
-                {"filename": path, "data": entry}
-                for path, data in sorted(files.items()) if path.startswith(".eval_results/")
-                for entry in yaml.safe_load(data)
-            ]  # fmt: skip
+            info["evalResults"] = eval_result_entries(files)
         if repo.kind == "spaces":
             info["sdk"] = repo.sdk
         return 200, info, {}

@@ -38,6 +38,20 @@ def rank(args: dict) -> tuple:
     return version, "incomplete" not in args
 
 
+def decode(card: bytes) -> str:
+    """A card's text, line ends as they are.
+
+    Raises:
+        UserError: it is not UTF-8.
+    """
+    try:
+        return card.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"README.md is not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8 first"
+        ) from None
+
+
 def model_index(card: str) -> list[dict]:
     """The `model-index` of a card, as plain data ([] without one).
 

@@ -13,7 +13,7 @@ from huggingface_hub import HfApi
 
 from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
-from arch_hf.publishing.card import copy_results
+from arch_hf.publishing.card import copy_results, decode
 from arch_hf.publishing.hub import attempt, check_repo_id, read_file, upload_folder
 
 # A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
@@ -58,7 +58,7 @@ def publish_checkpoint(
         def with_card() -> None:
             """The card on the Hub may hold results that were pushed since: they go into the new one."""
             there = read_file(repo_id, "README.md", "main") if HfApi().repo_exists(repo_id) else None
-            (target / "README.md").write_text(copy_results(there.decode(), text) if there else text, encoding="utf-8")
+            (target / "README.md").write_text(copy_results(decode(there), text) if there else text, encoding="utf-8")
 
         doing, again = f"publishing {source} to {repo_id}", f"arch-hf publish checkpoint {source} --repo_id {repo_id}"
         attempt(with_card, doing, f"To go on: {again}")

@@ -1,6 +1,8 @@
 """Talking to the Hub: bounded retries, one clear line for each way to fail, and commits that never overwrite another's."""
 
 import functools
+import itertools
+import random
 import re
 import sys
 import time
@@ -24,6 +26,8 @@ from arch_hf.errors import UserError
 
 NOTHING = "nothing to change"
 ATTEMPTS = 5  # on top of the six that huggingface_hub itself makes of an upload's parts
+ATTEMPTS_OVERTAKEN = 20  # each of which somebody else's commit succeeded: a dozen jobs may end at once
+LONGEST_BACKOFF = 8.0  # seconds
 LONGEST_WAIT = 300.0  # seconds; a Hub that asks for more is left in peace, and the user is told
 PASSING = {408, 429, 500, 502, 503, 504}
 OVERTAKEN = {409, 412}  # somebody else committed in between: read again, merge again
@@ -46,21 +50,20 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int =
         >>> attempt(lambda: 3, "counting")
         3
     """
-    for number in range(1, attempts + 1):
+    for number in itertools.count(1):
         try:
             return action()
         except (HTTPError, OSError, RuntimeError, ValueError) as error:
             cause = _hub_error(error)
-            if cause is None and isinstance(
-                error, OSError
-            ):  # of this machine: a cache that cannot be written, a full disk
+            if cause is None and isinstance(error, OSError):  # of this machine: no right to write, a full disk
                 raise UserError(_one_line(f"{doing}: {error}", safe)) from None
             if cause is None:
                 raise
             wait = _seconds_to_wait(cause, number)
-            if wait is None or wait > LONGEST_WAIT or number == attempts:
+            last = ATTEMPTS_OVERTAKEN if _status(cause) in OVERTAKEN else attempts
+            if wait is None or wait > LONGEST_WAIT or number >= last:
                 raise UserError(_one_line(f"{doing}: {_explain(cause, wait)}", safe)) from None
-            note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {attempts - 1})"
+            note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {last - 1})"
             print(_one_line(note), file=sys.stderr)
             time.sleep(wait)
     raise AssertionError("unreachable")
@@ -91,12 +94,12 @@ def _status(error: BaseException) -> int | None:
 def _seconds_to_wait(error: BaseException, number: int) -> float | None:
     """None: trying again would not help."""
     status = _status(error)
-    backoff = 2.0 ** (number - 1)
+    backoff = min(2.0 ** (number - 1), LONGEST_BACKOFF)
     if status is None:
         passing = isinstance(error, (HTTPError, ConnectionError, TimeoutError, JSONDecodeError))
         return backoff if passing and not isinstance(error, OfflineModeIsEnabled) else None
     if status in OVERTAKEN:
-        return backoff
+        return round(backoff * random.uniform(0.2, 1), 1)  # so that two do not meet again and again
     if status not in PASSING:
         return None
     headers = error.response.headers if isinstance(error, HfHubHTTPError) else {}

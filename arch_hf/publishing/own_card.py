@@ -10,7 +10,7 @@ from pathlib import Path
 from arch_hf.corpora.registry import CORPUS_NAMES
 from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
-from arch_hf.publishing.card import merge_results
+from arch_hf.publishing.card import decode, merge_results
 from arch_hf.publishing.results import PAPER, Entry, collect
 from arch_hf.store import write_atomically
 
@@ -52,7 +52,7 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
         raise UserError(f"no card was written, for want of results: {'; '.join(held_back)}")
     repo_id = repo_id or folder.resolve().name
     path = folder / "README.md"
-    card = path.read_bytes().decode("utf-8") if path.is_file() else _from_template(folder, encoder.describe(), repo_id)
+    card = decode(path.read_bytes()) if path.is_file() else _from_template(folder, encoder.describe(), repo_id)
     card = merge_results(card, [entry.result for entry in entries], repo_id.split("/")[-1])
     write_atomically(path, _with_section(card, _results_section(entries, repo_id)).encode())
     return path

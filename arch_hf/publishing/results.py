@@ -15,7 +15,7 @@ from huggingface_hub.utils import yaml_dump
 
 from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
-from arch_hf.publishing.card import BENCHMARK, merge_results, published, rank
+from arch_hf.publishing.card import BENCHMARK, decode, merge_results, published, rank
 from arch_hf.publishing.hub import NOTHING, attempt, check_repo_id, edit_files
 from arch_hf.results import read_result, why_not_comparable
 
@@ -274,7 +274,7 @@ def _split(result: dict) -> str:
 def _merge_all(read: Callable, entries: Sequence[Entry], repo_id: str, better: list[str]) -> dict[str, bytes]:
     """The files of the model's repository with the entries merged in; `better` collects those that the page outranks."""
     old = read(README)
-    text = (old or _new_card(repo_id)).decode("utf-8")
+    text = decode(old or _new_card(repo_id))
     bom = "\ufeff" if text.startswith("\ufeff") else ""
     card = text.removeprefix("\ufeff")
     there = published(card)
