@@ -56,5 +56,6 @@ def raw_esc50(folder, per_fold=4, seconds=0.2):
             time = np.arange(round(seconds * 16000)) / 16000
             wave = 0.4 * np.sin(2 * np.pi * (300, 2500)[target] * time) + 0.02 * noise.standard_normal(len(time))
             (folder / "audio" / file).write_bytes(encode_wav(wave.astype(np.float32), 16000))
+    (folder / "LICENSE").write_text("Who recorded what.")
     (folder / "meta" / "esc50.csv").write_text("\n".join(rows) + "\n")
     return folder

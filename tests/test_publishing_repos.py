@@ -42,7 +42,7 @@ def test_dataset_goes_up_whole_and_once(hub, folder, capsys):
     assert url == f"{hub.url}/datasets/arch/esc50"
     shards = {f"data/{path.name}" for path in folder.glob("data/fold_*.parquet")}
     assert len(shards) == 5
-    assert set(repo.files()) - {".gitattributes"} == shards | {"README.md", "eval.yaml", "arch.json"}
+    assert set(repo.files()) - {".gitattributes"} == shards | {"README.md", "eval.yaml", "arch.json", "LICENSE"}
     assert all(repo.files()[name] == (folder / name).read_bytes() for name in shards)
     push_dataset(folder, "arch/esc50")
     assert len(repo.log) == 2

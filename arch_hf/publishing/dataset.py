@@ -11,7 +11,7 @@ from arch_hf.errors import UserError
 from arch_hf.publishing.hub import upload_folder
 
 FACTS_FILE = "arch.json"
-FILES = ["README.md", "eval.yaml", FACTS_FILE, "LICENSE*", "*CREDITS*.txt"]
+FILES = ["README.md", "eval.yaml", FACTS_FILE]
 
 
 def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
@@ -35,13 +35,15 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
     check_whole(folder, facts)
     if facts.get("missing_clips"):
         print(f"{folder}: this copy lacks {len(facts['missing_clips'])} clips; its card says so", file=sys.stderr)
+    shards = [f"data/{split}-*-of-*.parquet" for split in facts["splits"]]
+    credits = [Path(name).name for name in facts.get("credits", [])]
     return upload_folder(
         folder,
         repo_id,
         "dataset",
         f"{facts['title']}, as read by arch-hf",
         private=private,
-        allow_patterns=FILES + facts.get("credits", []) + [f"data/{split}-*-of-*.parquet" for split in facts["splits"]],
+        allow_patterns=FILES + shards + credits,
         delete_patterns=["data/*.parquet"],
         safe=f"Nothing is lost; to go on: arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}",
     )
@@ -73,7 +75,7 @@ def check_licence(facts: dict, private: bool) -> None:
 
 def check_whole(folder: Path, facts: dict) -> None:
     """Every split has all its shards, and these hold as many clips as the folder says."""
-    for name in ("README.md", "eval.yaml"):
+    for name in ("README.md", "eval.yaml", *facts.get("credits", [])):
         if not (folder / name).is_file():
             raise UserError(f"{folder} lacks {name}: prepare the corpus again")
     for split, clips in facts["splits"].items():
