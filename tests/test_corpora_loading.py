@@ -6,9 +6,11 @@ import pyarrow as pa
 import pytest
 import raw_trees
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Value
+from huggingface_hub import constants
 
 from arch_hf.audio import decode
-from arch_hf.corpora import SYNTHETIC_NAMES, load_corpus
+from arch_hf.corpora import SYNTHETIC_NAMES, get_corpus, load_corpus
+from arch_hf.corpora.prepare import prepare
 from arch_hf.errors import UserError
 
 
@@ -130,6 +132,52 @@ def test_the_wrong_folder_under_a_known_name_is_noticed(tmp_path):
     (tmp_path / "arch/esc50/arch.json").write_text("{")
     with pytest.raises(UserError, match=r"arch.json cannot be read .*prepare the corpus again"):
         load_corpus("esc50")
+
+
+def test_from_the_hub_at_a_commit_and_from_the_cache_without_it(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+    tree = raw_trees.build("fma_small", tmp_path / "raw")
+    prepare(get_corpus("fma_small"), tmp_path / "raw", tmp_path / "made")
+    files = {
+        str(p.relative_to(tmp_path / "made")): p.read_bytes() for p in (tmp_path / "made").rglob("*") if p.is_file()
+    }
+    repo = hub.create("datasets", "arch/fma_small", files)
+    first = repo.refs["main"]
+    repo.commit("main", {**files, "NEWS": b"later"}, "news")
+    data = load_corpus("fma_small")
+    assert (data.id, data.revision) == ("arch/fma_small", repo.refs["main"]) and data.revision != first
+    assert list(data.table.clip_id) == [clip.clip_id for clip in tree.clips]
+    assert {clip["clip_id"] for clip in data.excluded} == set(tree.excluded)
+    assert load_corpus("fma_small", revision=first).revision == first
+    for name, revision, told in (
+        ("us8k", None, "arch/us8k.*arch-hf prepare us8k --raw_dir"),
+        ("me/nothing", None, "no dataset me/nothing: not a folder here, and none on the Hub"),
+        ("fma_small", "0" * 40, "at revision 000"),
+    ):
+        with pytest.raises(UserError, match=told):
+            load_corpus(name, revision=revision)
+    nowhere = "http://127.0.0.1:9"  # the discard port, where nobody listens
+    monkeypatch.setattr(datasets.config, "HF_ENDPOINT", nowhere)
+    monkeypatch.setattr(constants, "ENDPOINT", nowhere)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}")
+    again = load_corpus("fma_small")
+    assert list(again.table.clip_id) == list(data.table.clip_id) and again.targets().tolist() == data.targets().tolist()
+    with pytest.raises(UserError, match=r"arch/us8k cannot be loaded.*arch-hf prepare us8k"):
+        load_corpus("us8k")
+
+
+def test_many_shards_read_as_one(tmp_path, monkeypatch):
+    import arch_hf.corpora.prepare as module
+
+    tree = raw_trees.build("audio_mnist", tmp_path / "raw")
+    monkeypatch.setattr(module, "ROW_GROUP_CLIPS", 2)
+    monkeypatch.setattr(module, "SHARD_BYTES", 5_000)
+    assert prepare(get_corpus("audio_mnist"), tmp_path / "raw", "arch/audio_mnist").splits["fold_1"]["shards"] == 6
+    names = [path.name for path in (tmp_path / "arch/audio_mnist/data").iterdir() if path.name.startswith("fold_1-")]
+    assert sorted(names) == [f"fold_1-{i:05d}-of-00006.parquet" for i in range(6)]
+    data = load_corpus("audio_mnist")
+    assert list(data.table.clip_id) == [clip.clip_id for clip in tree.clips]
+    assert all(data.audio(i) == tree.files[clip.clip_id].read_bytes() for i, clip in enumerate(tree.clips))
 
 
 @pytest.mark.parametrize("name", SYNTHETIC_NAMES)
