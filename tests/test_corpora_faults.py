@@ -139,11 +139,13 @@ def test_a_wrong_raw_folder_is_named_with_what_was_expected(tmp_path):
     raw_trees.build("audio_mnist", tmp_path / "digits")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file.zip").write_bytes(b"PK")
+    raw_trees.write(tmp_path / "packed/ESC-50.zip", "PK")
     for raw, told in (
         ("digits", "meta/esc50.csv"),
         ("empty", "is empty; expected audio/*.wav and meta/esc50.csv"),
         ("nowhere", "no such folder"),
         ("file.zip", "unpack it"),
+        ("packed", "; ESC-50.zip is still packed"),
     ):
         with pytest.raises(UserError, match="--raw_dir") as error:
             arch_hf("prepare", "esc50", "--raw_dir", tmp_path / raw)
@@ -155,7 +157,7 @@ def test_a_wrong_raw_folder_is_named_with_what_was_expected(tmp_path):
         arch_hf("prepare", "esc50")
     with pytest.raises(UserError, match="did you mean 'esc50'"):
         arch_hf("prepare", "esc5", "--raw_dir", tmp_path / "digits")
-    assert sorted(os.listdir(tmp_path)) == ["digits", "empty", "file.zip"]
+    assert sorted(os.listdir(tmp_path)) == ["digits", "empty", "file.zip", "packed"]
 
 
 def test_a_link_out_of_the_raw_folder_is_refused(tmp_path):
@@ -204,6 +206,10 @@ def test_an_existing_folder_is_replaced_only_when_it_is_ours_and_asked_for(tmp_p
     (tmp_path / "arch/emovo/README.md").write_text("old")
     assert arch_hf(*argv, "--overwrite") == 0
     assert (tmp_path / "arch/emovo/README.md").read_text() != "old"
+    shard = next((tmp_path / "arch/emovo/data").iterdir())
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.raises(UserError, match=r"a Parquet file cannot be read|does not load"):
+        arch_hf("validate", "emovo")
     raw_trees.write(tmp_path / "thesis/chapter1.txt", "precious")
     with pytest.raises(UserError, match="was not made by prepare"):
         arch_hf(*argv, "--output_dir", tmp_path / "thesis", "--overwrite")
@@ -325,6 +331,7 @@ def test_a_users_own_corpus_is_one_file(tmp_path, capsys):
         ('"test")', '"tset")', "in the split 'tset', not one of train"),
         ("match[1], group", "match[0], group", "has the label 'cat-1.wav'"),
         ("CORPUS", "CORPSE", "defines no CORPUS"),
+        ("import re", "import nothing_like_it", "wrong.py cannot be imported: ModuleNotFoundError"),
     ):
         (tmp_path / "wrong.py").write_text(MINE.replace(old, new))
         with pytest.raises(UserError, match=told):

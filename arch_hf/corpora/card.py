@@ -69,7 +69,8 @@ def _text(prepared: Prepared) -> str:
         f"{DOMAIN_NAMES[corpus.domain].capitalize()}, {TASK_NAMES[corpus.task]}, {len(corpus.classes)} classes. One of the "
         f"corpora of the ARCH benchmark ([arXiv 2405.00934](https://arxiv.org/abs/2405.00934)), made by `arch-hf prepare "
         f"{corpus.name}` from the official distribution: <{corpus.homepage}>.",
-        f"```python\n{load}\n```",
+        f"```python\n{load}\n```\n\nDecoding audio in `datasets` needs torchcodec; without it, "
+        '`cast_column("audio", Audio(decode=False))` gives the bytes.',
         f"## Splits\n\n{_split_text(folds)}\n\n| split | clips |\n|---|---|\n{rows}",
         f"## Columns\n\n{_columns_text(prepared)}",
         f"## Size\n\n{_size_text(prepared)}",

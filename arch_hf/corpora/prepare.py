@@ -190,6 +190,12 @@ def _written_aside(output_dir: Path) -> Iterator[Path]:
         aside = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", suffix=".incomplete", dir=output_dir.parent))
     except OSError as error:
         raise UserError(f"cannot write to {output_dir.parent}: {error.strerror}") from None
+    left = [str(path) for path in output_dir.parent.glob(f".{output_dir.name}.*.incomplete") if path != aside]
+    if left:
+        print(
+            f"left by an interrupted run, unless another is at work: {', '.join(left)}; you may delete it",
+            file=sys.stderr,
+        )
     try:
         aside.chmod(0o755)
         yield aside

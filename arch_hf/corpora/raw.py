@@ -78,7 +78,9 @@ class RawFolder:
     def wrong(self, what: str) -> UserError:
         """The error for a folder that is not this corpus."""
         expected = f"; expected {self.layout}" if self.layout else ""
-        return UserError(f"--raw_dir {self.root} {what}{expected}")
+        archives = [path for path in self.files if re.search(r"\.(zip|tar|gz|z\d\d|7z|rar|zip\.\d+)$", path)]
+        packed = f"; {archives[0]} is still packed" if archives else ""
+        return UserError(f"--raw_dir {self.root} {what}{expected}{packed}")
 
     def find(self, path: str) -> Path | None:
         """The file whose path is `path` or ends with it; the one nearest to the top if there are several."""

@@ -62,7 +62,10 @@ def _corpus_from_file(path: Path) -> Corpus:
         raise UserError(f"no such corpus file: {path}")
     spec = importlib.util.spec_from_file_location(f"arch_hf_corpus_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise UserError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     corpus = getattr(module, "CORPUS", None)
     if not isinstance(corpus, Corpus):
         raise UserError(f"{path} defines no CORPUS = Corpus(...); dataset_scripts/ of the package shows how one looks")

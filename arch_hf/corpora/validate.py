@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from datasets import Audio, ClassLabel, List, load_dataset
 from tqdm import tqdm
 
@@ -100,7 +101,14 @@ def _examine(dataset, column: str, num_proc: int) -> list[ClipFacts]:
         digest = hashlib.blake2b(audio, digest_size=16).digest()
         return ClipFacts(row["clip_id"], split, row["group"], row.get("arch_v1_split"), labels, digest, seconds, fault)
 
-    return list(tqdm(parallel(examine, rows(), num_proc), desc="validate", unit="clip", disable=None, file=sys.stderr))
+    try:
+        return list(
+            tqdm(parallel(examine, rows(), num_proc), desc="validate", unit="clip", disable=None, file=sys.stderr)
+        )
+    except (OSError, pa.ArrowException) as error:
+        raise UserError(
+            f"a Parquet file cannot be read: {str(error).splitlines()[0]}; prepare the corpus again"
+        ) from None
 
 
 def _facts(path: Path) -> dict:
