@@ -1,0 +1,201 @@
+"""The main job as a whole: against a plain computation, over two processes, resumed, repeated, layer by layer."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import torch
+from accelerate import Accelerator, debug_launcher
+from tiny_models import make_tiny
+
+from arch_hf.audio import encode_wav, load_audio
+from arch_hf.corpora import load_corpus
+from arch_hf.evaluation import evaluate_model
+from arch_hf.extraction import read_catalogue
+from arch_hf.probe import Stream, initial_weights, stream_generator
+from arch_hf.protocols import get_protocol, plan_folds
+from arch_hf.results import write_result
+
+
+@pytest.fixture(scope="module")
+def hubert(tmp_path_factory):
+    return str(make_tiny("hubert", tmp_path_factory.mktemp("models") / "tiny-hubert"))
+
+
+def options(folder, **more):
+    return {"output_dir": str(folder / "results"), "cache_dir": str(folder / "cache"), "limit": 10, "seeds": 2, **more}
+
+
+def numbers(result):
+    """All of a result that must not differ between two runs."""
+    return {key: value for key, value in result.items() if key not in ("timing", "environment")}
+
+
+def plain_scores(folder, data, seed):
+    """The paper's protocol as one would write it down: transformers, torch and scikit-learn, one clip and one probe at a time."""
+    from sklearn.metrics import accuracy_score
+    from transformers import AutoFeatureExtractor, AutoModel, get_linear_schedule_with_warmup
+
+    model, extractor = AutoModel.from_pretrained(folder).eval(), AutoFeatureExtractor.from_pretrained(folder)
+    length, embeddings = round(data.corpus.max_seconds * 16000), []
+    for i in range(len(data)):
+        clip = load_audio(data.audio(i), 16000)[:length]
+        inputs = extractor([clip], sampling_rate=16000, padding="max_length", max_length=length, return_tensors="pt")
+        with torch.inference_mode():
+            embeddings.append(model(inputs.input_values).last_hidden_state.mean(1)[0])
+    x, y = torch.stack(embeddings), torch.from_numpy(data.targets())
+    scores = []
+    for index, fold in enumerate(plan_folds(get_protocol("arch-v1"), data.corpus, data.table)):
+        generator = stream_generator(Stream(0, index, fold, seed))  # the same draws, so that the scores are to be equal
+        layer = torch.nn.Linear(x.shape[1], len(data.corpus.classes))
+        for parameter, start in zip(
+            layer.parameters(), initial_weights(*reversed(layer.weight.shape), generator), strict=True
+        ):
+            parameter.data = start
+        optimiser = torch.optim.AdamW(layer.parameters(), lr=1e-3)
+        train = torch.from_numpy(fold.train)
+        steps = 200 * -(-len(train) // 32)
+        schedule = get_linear_schedule_with_warmup(optimiser, round(0.1 * steps), steps)
+        for _ in range(200):
+            for batch in train[torch.randperm(len(train), generator=generator)].split(32):
+                optimiser.zero_grad()
+                torch.nn.functional.cross_entropy(layer(x[batch]), y[batch]).backward()
+                optimiser.step()
+                schedule.step()
+        with torch.inference_mode():
+            scores.append(accuracy_score(y[fold.test], layer(x[fold.test]).argmax(1)))
+    return float(np.mean(scores))
+
+
+def test_the_score_is_that_of_a_plain_computation(hubert, tmp_path):
+    (result,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, limit=None, seeds=1))
+    data = load_corpus("synthetic_events")
+    assert result["metrics"]["accuracy"]["mean"] == pytest.approx(plain_scores(hubert, data, seed=0), abs=0.005)
+    assert result["metrics"]["accuracy"]["mean"] > result["baselines"]["majority"]["accuracy"] + 0.05
+
+
+def _rank(model, folder, queue_path):
+    from arch_hf.evaluation import Job, run_job
+
+    torch.set_num_threads(1)
+    accelerator = Accelerator(cpu=True)
+    job = Job(model_id=model, datasets=("synthetic_events", "synthetic_music"), **options(folder))
+    outcomes = dict(run_job(job, accelerator))
+    if accelerator.is_main_process:
+        write_result(queue_path, {name: [numbers(r) for r in results] for name, results in outcomes.items()})
+
+
+def test_two_processes_give_the_scores_of_one(hubert, tmp_path):
+    names = ["synthetic_events", "synthetic_music"]
+    alone = evaluate_model(hubert, names, **options(tmp_path / "one"))
+    out = tmp_path / "two.json"
+    debug_launcher(_rank, (hubert, tmp_path / "two", out), num_processes=2)
+    together = json.loads(out.read_text())
+    for one, name in zip(alone, names, strict=True):
+        (two,) = together[name]
+        assert two["metrics"].keys() == one["metrics"].keys()
+        for metric, value in one["metrics"].items():
+            assert two["metrics"][metric]["mean"] == pytest.approx(value["mean"], abs=1e-9)
+            assert two["metrics"][metric]["ci95"] == pytest.approx(value["ci95"], abs=1e-9)
+        assert two["dataset"] == one["dataset"] and two["model"] == one["model"]
+
+
+def test_a_second_run_reads_back_and_overwrite_scores_again_to_the_same(hubert, tmp_path, monkeypatch):
+    (first,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
+    written = next((tmp_path / "results").rglob("synthetic_events.json")).stat().st_mtime_ns
+    (again,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
+    assert again == first
+    (anew,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, overwrite=True))
+    assert numbers(anew) == numbers(first) and anew["timing"]["clips_per_s"] is None  # all from the store
+    other = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, seeds=1))[0]
+    assert len(other["runs"]) == len(first["runs"]) / 2
+    assert written
+
+
+def test_a_damaged_result_or_shard_is_made_again(hubert, tmp_path):
+    (first,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
+    path = next((tmp_path / "results").glob("*tiny-hubert/synthetic_events.json"))
+    path.write_text(path.read_text()[:500])
+    for shard in (tmp_path / "cache").glob("embeddings/*/*.safetensors"):
+        shard.write_bytes(shard.read_bytes()[:-8])
+    (again,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
+    assert numbers(again) == numbers(first) and again["timing"]["clips_per_s"] is not None
+
+
+def test_every_layer_from_one_pass(hubert, tmp_path):
+    results = evaluate_model(hubert, ["synthetic_events"], layers="all", **options(tmp_path))
+    assert [r["layer"] for r in results] == [0, 1, -1]
+    last = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path / "other"))[0]
+    assert results[-1]["metrics"]["accuracy"]["mean"] == pytest.approx(last["metrics"]["accuracy"]["mean"], abs=1e-9)
+    curve = results[0]["layer_curve"]
+    assert set(curve["validation"]) == {"0", "1", "-1"} and curve["best"] in (0, 1, -1)
+    names = sorted(path.name for path in (tmp_path / "results").glob("*tiny-hubert/*.json"))
+    assert names == ["synthetic_events.json", "synthetic_events.layer0.json", "synthetic_events.layer1.json"]
+
+
+def test_strict_pads_nothing_and_keeps_groups_apart(hubert, tmp_path):
+    (result,) = evaluate_model(hubert, ["synthetic_speech"], protocol="strict", **options(tmp_path, seeds=1))
+    assert result["protocol"]["padding"] == "none" and result["protocol"]["max_seconds"] == 30.0
+    assert {run["learning_rate"] for run in result["runs"]} <= {1e-4, 3e-4, 1e-3, 3e-3, 1e-2}
+    assert list((tmp_path / "results").glob("*tiny-hubert/synthetic_speech.strict.json"))
+
+
+def tones(folder, pitches):
+    rng = np.random.default_rng(0)
+    for label, pitch in pitches.items():
+        for split, n in (("train", 6), ("test", 4)):
+            (folder / split / label).mkdir(parents=True, exist_ok=True)
+            for i in range(n):
+                samples = np.sin(2 * np.pi * pitch * np.arange(4000) / 16000) + 0.1 * rng.standard_normal(4000)
+                (folder / split / label / f"{i}.wav").write_bytes(encode_wav(0.5 * samples.astype(np.float32), 16000))
+    return folder
+
+
+def test_data_changed_in_place_is_noticed(tmp_path):
+    folder = tones(tmp_path / "tones", {"low": 200, "high": 2000})
+    few = options(tmp_path, limit=None, seeds=1)
+    (before,) = evaluate_model("logmel", [str(folder)], **few)
+    tones(folder, {"high": 200})  # now both classes sound alike
+    (after,) = evaluate_model("logmel", [str(folder)], **few)
+    assert after["dataset"]["fingerprint"] != before["dataset"]["fingerprint"]
+    assert before["metrics"]["accuracy"]["mean"] == 1.0 and after["metrics"]["accuracy"]["mean"] < 1.0
+
+
+def test_a_cache_that_is_not_shared_is_passed_around(tmp_path):
+    data = load_corpus("synthetic_events", limit=8)
+    digests = read_catalogue(data, tmp_path).digests
+    debug_launcher(_lonely_rank, (tmp_path, digests), num_processes=2)
+
+
+def _lonely_rank(folder, digests):
+    """Each rank has half of the embeddings, in a cache of its own; afterwards each has all."""
+    from arch_hf.evaluation import _bring_from_other_machines
+    from arch_hf.extraction import Catalogue, Extraction
+    from arch_hf.store import EmbeddingStore
+
+    accelerator = Accelerator(cpu=True)
+    rank = accelerator.process_index
+    accelerator.state.local_process_index = 0  # as on two machines
+    store = EmbeddingStore(folder / f"machine{rank}", {"recipe": 1})
+    vectors = np.arange(len(digests) * 3, dtype=np.float32).reshape(-1, 3)
+    store.add(digests[rank::2], vectors[rank::2])
+    found = Catalogue(digests, np.ones(len(digests)))
+    _bring_from_other_machines(store, found, [Extraction(), Extraction()], accelerator)
+    np.testing.assert_array_equal(EmbeddingStore(folder / f"machine{rank}", {"recipe": 1}).read(digests), vectors)
+
+
+def test_two_runs_at_once_on_one_store(hubert, tmp_path):
+    shared = options(tmp_path)
+    torch.multiprocessing.start_processes(_own_run, (hubert, shared), nprocs=2, start_method="fork")
+    scores = [json.loads((tmp_path / f"results{i}" / "metrics.json").read_text()) for i in range(2)]
+    shutil.rmtree(tmp_path / "cache")
+    (alone,) = evaluate_model(hubert, ["synthetic_events"], **shared)
+    assert scores[0] == scores[1] == json.loads(json.dumps(alone["metrics"]))
+
+
+def _own_run(number, model, shared):
+    """One of two runs that know nothing of each other but share the cache."""
+    folder = f"{shared['output_dir']}{number}"
+    (result,) = evaluate_model(model, ["synthetic_events"], **{**shared, "output_dir": folder})
+    write_result(f"{folder}/metrics.json", result["metrics"])
