@@ -22,7 +22,7 @@ QUIET = [
 # Runs in the page after its own scripts, works it as a reader would, and leaves what it saw in the document.
 DRIVER = """
 const seen = { errors: [] };
-const column = () => [...document.querySelectorAll("#board tbody tr:not([hidden])")].map((tr) => tr.querySelector(".model").textContent);
+const column = () => [...document.querySelectorAll("#board tbody tr")].map((tr) => tr.querySelector(".model").textContent);
 const press = (key) => document.activeElement.dispatchEvent(new KeyboardEvent("keydown", { key, bubbles: true, cancelable: true }));
 const head = (title) => [...document.querySelectorAll("#board .sort")].find((button) => button.textContent.startsWith(title));
 const chip = (text) => [...document.querySelectorAll(".chip")].find((label) => label.textContent === text).querySelector("input");

@@ -1,18 +1,19 @@
 // The leaderboard itself: one table of the chosen view, sorted and filtered.
-const board = { box: byId("board"), rows: [], columns: [], active: null };
+const board = { box: byId("board"), rows: [], columns: [], active: null, limit: 100 };
 
 // The columns to draw: {key, title, under, group, value(row), draw(td, row)}.
 function boardColumns() {
   const columns = [
     { key: "name", title: "Model", value: (row) => row[ROW.name], text: true },
-    { key: "size", title: "Size", value: (row) => row[ROW.parameters] ?? null, draw: drawSize },
-    { key: "rank", title: "Rank", value: (row) => row[ROW.rank], draw: drawRank, up: true },
+    { key: "size", title: "Size", width: 4.2, value: (row) => row[ROW.parameters] ?? null, draw: drawSize },
+    { key: "rank", title: "Rank", width: 4.4, value: (row) => row[ROW.rank], draw: drawRank, up: true },
   ];
   const mean = (title, index, group) => ({
     key: "mean-" + AVERAGES[index],
     title,
     group,
     start: true,
+    width: group ? 5 : 7.6,
     value: (row) => row[ROW.averages][index],
     draw: (td, value) => td.append(two(value)),
   });
@@ -37,6 +38,7 @@ function scoreColumn(column, index, group) {
     title: column[COLUMN.title],
     under: column[COLUMN.metric] === "map_macro" ? "mAP" : null,
     group,
+    width: Math.min(14, Math.max(5.2, 2.3 + 0.6 * column[COLUMN.title].length)),
     value: (row) => (row[ROW.cells][index] ? row[ROW.cells][index][CELL.score] : null),
     draw(td, value, row) {
       const cell = row[ROW.cells][index];
@@ -55,7 +57,7 @@ function deltaColumn(column, index, group) {
     td.append(signed(delta));
     td.className = "delta " + (delta > 0 ? "plus" : delta < 0 ? "minus" : "");
   };
-  return { key: "delta-" + index, title: "Δ", label: `Δ ${column[COLUMN.title]}: ours minus published`, group, value, draw, sparse: true };
+  return { key: "delta-" + index, title: "Δ", label: `Δ ${column[COLUMN.title]}: ours minus published`, group, width: 4, value, draw, sparse: true };
 }
 
 function drawSize(td, value, row) {
@@ -72,12 +74,19 @@ function drawBoard() {
   board.columns = boardColumns();
   if (!board.columns.some((column) => column.key === state.sort.key)) state.sort = { key: "rank", down: false };
   const body = make("tbody");
-  board.rows = state.view.rows.map((row) => ({ row, tr: drawRow(row) }));
-  const table = make("table", { role: "grid", "aria-label": `Scores, ${state.view.protocol}, layer ${layerName(state.view.layer)}` }, drawHead(), body);
+  board.rows = state.view.rows.map((row) => ({ row }));
+  const table = make("table", { role: "grid", "aria-label": `Scores, ${state.view.protocol}, layer ${layerName(state.view.layer)}` }, ...drawWidths(), drawHead(), body);
+  table.style.width = `max(100%, calc(var(--name) + ${board.columns.reduce((sum, column) => sum + (column.width ?? 0), 0)}rem))`;
   board.box.replaceChildren(table);
   board.body = body;
   byId("notes").replaceChildren(...state.view.notes.map((note) => make("li", {}, bdi(note))));
   arrange();
+}
+
+// Widths are given, not measured: with thousands of cells that is what makes sorting quick.
+function drawWidths() {
+  const column = ({ width }) => make("col", { style: width ? `width:${width}rem` : "width:var(--name)" });
+  return [make("colgroup", {}, ...board.columns.map(column))];
 }
 
 function drawHead() {
@@ -137,26 +146,25 @@ function sortBy(column) {
   arrange();
 }
 
-// Put the rows in order and hide what the filters hold back; the rows themselves stay as they were drawn.
+// Put the rows that pass the filters in order. Hundreds of rows take a browser a while to lay out, so the first hundred are drawn
+// until more are asked for; a row is drawn when it is first needed.
 function arrange() {
   const column = board.columns.find(({ key }) => key === state.sort.key);
   const sign = state.sort.down ? -1 : 1;
-  const order = board.rows.map((entry) => ({ ...entry, value: column.value(entry.row) }));
+  const order = board.rows.filter(({ row }) => passes(row)).map((entry) => ({ entry, value: column.value(entry.row) }));
   order.sort((a, b) => {
     if (!known(a.value) || !known(b.value)) return known(b.value) - known(a.value); // unknown last, either way
     return sign * (column.text ? names.compare(a.value, b.value) : a.value - b.value);
   });
-  let shown = 0;
-  for (const { row, tr } of order) {
-    tr.hidden = !passes(row);
-    shown += !tr.hidden;
-  }
-  board.body.replaceChildren(...order.map(({ tr }) => tr));
+  const drawn = order.slice(0, board.limit).map(({ entry }) => (entry.tr ??= drawRow(entry.row)));
+  board.body.replaceChildren(...drawn);
+  byId("more").hidden = drawn.length === order.length;
+  byId("more").textContent = `Show all ${order.length} models`;
   for (const other of board.columns) other.head.removeAttribute("aria-sort");
   column.head.setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
   byId("status").textContent =
-    `${shown} of ${plural(board.rows.length, "model")}, sorted by ${column.label ?? column.title}, ${state.sort.down ? "highest" : column.text ? "A" : "lowest"} first.` +
-    (shown ? "" : " Loosen the filters to see some.");
+    `${order.length} of ${plural(board.rows.length, "model")}, sorted by ${column.label ?? column.title}, ${state.sort.down ? "highest" : column.text ? "A" : "lowest"} first.` +
+    (order.length ? "" : " Loosen the filters to see some.");
   activate(board.box.querySelector(".sort"), false);
 }
 
@@ -169,7 +177,7 @@ function activate(element, focus = true) {
 }
 
 function gridPosition(element) {
-  const lines = [...board.box.querySelectorAll("tr.heads, tbody tr:not([hidden])")];
+  const lines = [...board.box.querySelectorAll("tr.heads, tbody tr")];
   const cell = element.closest("th, td");
   return { lines, line: lines.indexOf(cell.parentElement), index: [...cell.parentElement.children].indexOf(cell) };
 }
@@ -198,6 +206,11 @@ function moveInGrid(event) {
   if (next) activate(next.querySelector("button") ?? next);
 }
 
+byId("more").addEventListener("click", () => {
+  board.limit = Infinity;
+  arrange();
+  byId("status").focus();
+});
 board.box.addEventListener("keydown", moveInGrid);
 board.box.addEventListener("focusin", ({ target }) => (target.explain ? tip.show(target, target.explain()) : tip.hide()));
 board.box.addEventListener("focusout", () => tip.hide());
