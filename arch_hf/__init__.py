@@ -5,6 +5,8 @@ Names are imported on first use, so that `import arch_hf` costs nothing.
 
 import importlib
 
+from arch_hf.encoders.registration import register_with_transformers
+
 _HOMES = {"AudioEncoder": "arch_hf.encoders", "evaluate_model": "arch_hf.evaluation", "load_corpus": "arch_hf.corpora"}
 __all__ = ["AudioEncoder", "evaluate_model", "load_corpus"]
 
@@ -13,3 +15,6 @@ def __getattr__(name: str):
     if name in _HOMES:
         return getattr(importlib.import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'arch_hf' has no attribute '{name}'")
+
+
+register_with_transformers()  # AutoModel knows the built-in baselines, whenever transformers is imported

@@ -95,10 +95,8 @@ def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remot
         ("weights", encoder.weights_sha256),
         ("encoder", f"{encoder.model_class}, {encoder.n_parameters:,} parameters"),
         ("input", f"{encoder.inputs.kind} at {rate} Hz"),
-        (
-            "embedding",
-            f"{encoder.embedding_size} values, {encoder.n_layers} hidden states (0 to {encoder.n_layers - 1})",
-        ),
+        ("embedding", f"{encoder.embedding_size} values"),
+        ("hidden states", f"{encoder.n_layers}, layers 0 to {encoder.n_layers - 1}"),
         *frames_of(encoder),
     ]
     problems = []

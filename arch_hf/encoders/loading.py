@@ -58,7 +58,7 @@ def load(model_id: str, revision: str | None = None, trust_remote_code: bool = F
     if model_id in BASELINES:
         return Loaded(*make_baseline(model_id))
     folder, commit, online = _locate(model_id, revision)
-    own_code = "auto_map" in _read_json(folder / "config.json", model_id)
+    own_code = bool(_read_json(folder / "config.json", model_id).get("auto_map"))
     if own_code and trust_remote_code:
         print(f"{model_id}: running the model's own code, as --trust_remote_code asks", file=sys.stderr)
     options = {"revision": commit, "trust_remote_code": trust_remote_code, "local_files_only": not online}
@@ -82,7 +82,7 @@ def _locate(model_id: str, revision: str | None) -> tuple[Path, str | None, bool
         return path, None, False
     online = True
     try:
-        revision = HfApi().model_info(model_id, revision=revision).sha
+        HfApi().model_info(model_id, revision=revision)  # asks once, where a download tries for half a minute
     except GatedRepoError:
         raise _gated(model_id) from None
     except RevisionNotFoundError:
