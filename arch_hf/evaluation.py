@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.numpy import save
@@ -84,6 +85,12 @@ class Job:
         return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
 
 
+def make_accelerator() -> Accelerator:
+    """The processes that were launched, as one. Without a GPU accelerate must be told so, or the processes that `torchrun` and
+    `accelerate launch` start on a CPU do not know of each other, and each does the whole work."""
+    return Accelerator(cpu=not torch.accelerator.is_available())
+
+
 def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[dict]:
     """Evaluate one frozen encoder; returns its results, one dict per corpus and layer: the JSON of the result files.
 
@@ -105,7 +112,7 @@ def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None
     """
     job = Job(model_id=model_id, datasets=tuple(datasets or ()), **options)
     results, errors = [], []
-    for name, outcome in run_job(job, Accelerator()):
+    for name, outcome in run_job(job, make_accelerator()):
         if isinstance(outcome, UserError):
             errors.append(f"{name}: {outcome}")
         else:

@@ -5,6 +5,7 @@ depend on what an earlier run has left behind, nor on the number of processes. S
 on more processes, compute the same embeddings to the last bit on the same hardware.
 """
 
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -70,7 +71,7 @@ def read_catalogue(data, cache_dir: Path, progress: bool = False) -> Catalogue:
         return _load_catalogue(path)
     n_clips = len(data.table)
     found = Catalogue([], np.zeros(n_clips))
-    for i in tqdm(range(n_clips), desc="read", unit="clip", disable=not progress, leave=False):
+    for i in _bar("read", n_clips, progress, range(n_clips)):
         try:
             audio = data.audio(i)
         except AudioError as error:
@@ -86,6 +87,12 @@ def read_catalogue(data, cache_dir: Path, progress: bool = False) -> Catalogue:
         keys = np.frombuffer(b"".join(found.digests), np.uint8).reshape(n_clips, -1)
         write_atomically(path, save({"digests": keys, "seconds": found.seconds}))
     return found
+
+
+def _bar(label: str, n_clips: int, shown: bool, clips: Iterable[int] | None = None) -> tqdm:
+    """A progress bar on a terminal; a line every half minute in a log file."""
+    interval = 0.1 if sys.stderr.isatty() else 30
+    return tqdm(clips, desc=label, total=n_clips, unit="clip", mininterval=interval, disable=not shown, leave=False)
 
 
 def _load_catalogue(path: Path) -> Catalogue:
@@ -243,7 +250,7 @@ def extract(
     settings = {"padding": padding, "max_seconds": max_seconds, "layers": layers}
     label = "encode" if n_ranks == 1 else f"encode (share 1 of {n_ranks})"
     try:
-        with tqdm(total=n_clips, desc=label, unit="clip", disable=not progress, leave=False) as bar:
+        with _bar(label, n_clips, progress) as bar:
             for positions, waveforms, failures, decode_s in loader:
                 vectors = dict(zip(positions, _embed(encoder, waveforms, **settings), strict=True))
                 failures |= {i: vector for i, vector in vectors.items() if isinstance(vector, str)}

@@ -1,7 +1,11 @@
 """The main job as a whole: against a plain computation, over two processes, resumed, repeated, layer by layer."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,6 +20,8 @@ from arch_hf.extraction import read_catalogue
 from arch_hf.probe import Stream, initial_weights, stream_generator
 from arch_hf.protocols import get_protocol, plan_folds
 from arch_hf.results import write_result
+
+EVALUATE = Path(__file__).parents[1] / "evaluate.py"
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,16 @@ def test_two_processes_give_the_scores_of_one(hubert, tmp_path):
             assert two["metrics"][metric]["mean"] == pytest.approx(value["mean"], abs=1e-9)
             assert two["metrics"][metric]["ci95"] == pytest.approx(value["ci95"], abs=1e-9)
         assert two["dataset"] == one["dataset"] and two["model"] == one["model"]
+
+
+def test_torchrun_starts_one_job_not_two(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2", str(EVALUATE)]
+    flags = ["--datasets", "synthetic_events", "--limit", "4", "--seeds", "1", "--cache_dir", "cache"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
+    done = subprocess.run([*command, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.count("95% interval") == 1
+    result = json.loads((tmp_path / "results/logmel/synthetic_events.json").read_text())
+    assert result["complete"] and result["environment"]["n_processes"] == 2
 
 
 def test_a_second_run_reads_back_and_overwrite_scores_again_to_the_same(hubert, tmp_path, monkeypatch):

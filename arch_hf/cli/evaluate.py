@@ -50,9 +50,7 @@ def run(args) -> int:
     if args.create_pr and not args.push_to_hub:
         raise UserError("--create_pr goes with --push_to_hub")
     check_writable(Path(args.output_dir))
-    from accelerate import Accelerator
-
-    from arch_hf.evaluation import Job, run_job
+    from arch_hf.evaluation import Job, make_accelerator, run_job
     from arch_hf.tables import remarks, results_table
 
     columns = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
@@ -66,7 +64,7 @@ def run(args) -> int:
     )
     if args.dry_run:
         return _dry_run(job)
-    accelerator = Accelerator()
+    accelerator = make_accelerator()
     say = print if accelerator.is_main_process else (lambda *_, **__: None)
     if args.push_to_hub and accelerator.is_main_process:
         from arch_hf.publishing.results import push_results, why_not_pushable

@@ -2,6 +2,8 @@
 
 import sys
 
+from arch_hf.errors import UserError
+
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
@@ -20,6 +22,13 @@ def run(args) -> int:
     board = load_board(args.results_dir)
     for warning in board.warnings:
         print(f"left out: {warning}", file=sys.stderr)
-    for path in write_report(board, args.output):
-        print(path)
+    try:
+        for path in write_report(board, args.output):
+            print(path)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise UserError(
+            f"cannot write to {args.output}: {error.strerror}; free some room or choose another --output"
+        ) from None
     return 0

@@ -112,9 +112,8 @@ def pretrain(options: Options) -> Path:
 
         sums: dict[str, torch.Tensor] = {}
         for number, batch in enumerate(step_batches, start=1):
-            torch.manual_seed(
-                batch.seed
-            )  # dropout, layer drop and Gumbel noise belong to the micro-batch, not to the process
+            # Dropout, layer drop and Gumbel noise belong to the micro-batch, not to the process that it falls to.
+            torch.manual_seed(batch.seed)
             waveforms = batch.waveforms.to(device, non_blocking=True)
             inputs = targets.normalise(waveforms) if recipe.normalise else waveforms
             goal = label(waveforms) if label else batch.negatives.to(device)
