@@ -293,6 +293,13 @@ def test_a_missing_folder_is_one_line(tmp_path, capsys):
     assert capsys.readouterr().err.startswith("error: no folder ") and not list(tmp_path.iterdir())
 
 
+def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
+    (tmp_path / "leaderboard.html").mkdir()  # no file can take its place
+    assert main(["report", "--output", str(tmp_path)]) == 1
+    assert capsys.readouterr().err.startswith("error: cannot write ")
+    assert [path.name for path in tmp_path.iterdir()] == ["leaderboard.html"]
+
+
 def test_plots_without_matplotlib_are_one_line(tmp_path, capsys, monkeypatch):
     for name in ("plots", "plots_detail"):
         monkeypatch.delitem(sys.modules, f"arch_hf.reports.{name}", raising=False)
