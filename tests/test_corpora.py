@@ -3,7 +3,6 @@
 import collections
 import hashlib
 import json
-import os
 import shutil
 
 import datasets
@@ -124,9 +123,9 @@ def test_what_is_written_depends_on_nothing_but_names(tmp_path, monkeypatch):
     raw_trees.build("slurp", tmp_path / "raw")
     shutil.copytree(tmp_path / "raw", tmp_path / "copied to")
     prepare(get_corpus("slurp"), tmp_path / "raw", tmp_path / "a")
-    scandir = os.scandir
+    listed = RawFolder._list
     with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", lambda folder: reversed(list(scandir(folder))))
+        patch.setattr(RawFolder, "_list", lambda self, *args: reversed(list(listed(self, *args))))
         prepare(get_corpus("slurp"), tmp_path / "copied to", tmp_path / "b", num_proc=3)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert len(files) == 6
