@@ -1,6 +1,7 @@
 """The command line of `pretrain.py`."""
 
 import argparse
+import importlib.util
 from pathlib import Path
 
 
@@ -50,6 +51,9 @@ def run(args: argparse.Namespace) -> int:
     ):
         if getattr(args, name) < least:
             raise UserError(f"--{name} {getattr(args, name)}: must be {least} or more")
+    for tracker in args.log_with:
+        if importlib.util.find_spec(tracker) is None:
+            raise UserError(f"--log_with {tracker}: it is not installed; pip install 'arch-hf[pretraining]'")
     from arch_hf.pretraining.loop import pretrain
     from arch_hf.pretraining.preparation import Options
 

@@ -45,7 +45,7 @@ class HubertObjective(nn.Module):
         labels = labels[mask]
         with torch.autocast(waveforms.device.type, enabled=False):
             cross_entropy = F.cross_entropy(logits, labels, reduction="sum")
-            penalty = self.conv_output.float().pow(2).mean()
+            penalty, self.conv_output = self.conv_output.float().pow(2).mean(), None
             loss = cross_entropy + len(logits) * self.recipe.feature_penalty * penalty
         usage = torch.bincount(logits.detach().argmax(dim=-1), minlength=logits.shape[-1]) / max(len(logits), 1)
         perplexity = torch.exp(-torch.xlogy(usage, usage).sum())  # of the clusters that the model names

@@ -113,6 +113,7 @@ _TINY = {
     "conv_dim": (8, 16, 32, 64, 64, 64, 64),
     "positional_kernel": 32,
     "positional_groups": 4,
+    "layer_norm": True,
     "pre_norm": True,
     "normalise": True,
     "dropout": 0.0,

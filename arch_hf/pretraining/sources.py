@@ -191,6 +191,16 @@ class StreamReader:
                 yield name, b"", 0.0, str(error) or "no audio"
 
 
+def _load(name: str, config: str | None, split: str) -> IterableDataset:
+    try:
+        return load_dataset(name, config, split=split, streaming=True)
+    except RuntimeError as error:
+        if "script" not in str(error):
+            raise
+        # Its main branch still holds a loading script, which datasets refuses; the Hub keeps the same rows as Parquet.
+        return load_dataset(name, config, split=split, streaming=True, revision="refs/convert/parquet")
+
+
 def open_stream(name: str, config: str | None = None, split: str | None = None) -> AudioStream:
     """Open a dataset by Hub id or folder, streamed.
 
@@ -205,7 +215,7 @@ def open_stream(name: str, config: str | None = None, split: str | None = None) 
             dataset = dataset[split] if isinstance(dataset, DatasetDict) else dataset
             dataset = dataset.to_iterable_dataset(num_shards=min(64, max(1, len(dataset))))
         else:
-            dataset = load_dataset(name, config, split=split, streaming=True)
+            dataset = _load(name, config, split)
     except (
         Exception
     ) as error:  # whatever the Hub, the network or a loader raises: the user named a dataset that does not open

@@ -35,6 +35,8 @@ class Wav2Vec2Objective(nn.Module):
         super().__init__()
         self.recipe = recipe
         self.model = Wav2Vec2ForPreTraining(model_config(recipe))
+        # A tensor rather than a number: a compiled model must not be compiled again for each step's value.
+        self.register_buffer("temperature", torch.tensor(recipe.gumbel_start), persistent=False)
         self.conv_output: torch.Tensor | None = None
         self.model.wav2vec2.feature_extractor.register_forward_hook(self._tap)
 
@@ -45,14 +47,14 @@ class Wav2Vec2Objective(nn.Module):
     def set_step(self, step: int) -> None:
         """The Gumbel temperature of that step (from 0)."""
         recipe = self.recipe
-        self.model.quantizer.temperature = max(recipe.gumbel_start * recipe.gumbel_decay**step, recipe.gumbel_end)
+        self.temperature.fill_(max(recipe.gumbel_start * recipe.gumbel_decay**step, recipe.gumbel_end))
 
     def quantise(self, frames: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Codewords of `frames` [frames, conv_dim]: [frames, code_dim], and the mean softmax over codewords [codebooks, codewords]."""
         quantizer, recipe = self.model.quantizer, self.recipe
         logits = quantizer.weight_proj(frames).float().view(len(frames), recipe.codebooks, recipe.codewords)
         if self.training:
-            choice = F.gumbel_softmax(logits, tau=quantizer.temperature, hard=True)
+            choice = F.gumbel_softmax(logits, tau=self.temperature, hard=True)
         else:
             choice = F.one_hot(logits.argmax(dim=-1), recipe.codewords).float()
         codevectors = quantizer.codevectors.view(recipe.codebooks, recipe.codewords, -1)
@@ -73,7 +75,7 @@ class Wav2Vec2Objective(nn.Module):
             perplexity = torch.exp(-torch.xlogy(usage, usage).sum(dim=-1)).sum()  # at most codebooks × codewords
             total = recipe.codebooks * recipe.codewords
             diversity = (total - perplexity) / total
-            penalty = self.conv_output.float().pow(2).mean()
+            penalty, self.conv_output = self.conv_output.float().pow(2).mean(), None
             loss = contrastive + hidden * (recipe.diversity_weight * diversity + recipe.feature_penalty * penalty)
         correct = (logits[:, :1] > logits[:, 1:]).all(dim=-1)  # a tie is no success
         return {
