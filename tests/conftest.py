@@ -1,8 +1,12 @@
 """Fixtures of more than one test file."""
 
+import os
 import time
 
 import pytest
+
+# One thread per worker: two workers with two threads each on two cores wait for each other most of the time.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
