@@ -18,7 +18,7 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from arch_hf.audio import load_audio
-from arch_hf.encoders import AudioEncoder, batching
+from arch_hf.encoders import AudioEncoder
 from arch_hf.encoders import encoder as encoder_module
 from arch_hf.encoders.loading import Loaded, parse_dtype
 
@@ -46,50 +46,59 @@ def clips(rate: int, low: float, high: float, total: float, equal: bool) -> list
     return [rng.standard_normal(max(400, int(s * rate))).astype(np.float32) for s in seconds]
 
 
-def seconds_of(function, repeats: int = 3) -> float:
-    times = []
+def interleaved(functions: dict, repeats: int = 3) -> dict[str, float]:
+    """Median seconds of each function, called in turn so that a busy machine slows all of them alike."""
+    times = {name: [] for name in functions}
     for _ in range(repeats):
-        start = time.perf_counter()
-        function()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+        for name, function in functions.items():
+            start = time.perf_counter()
+            function()
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(t) for name, t in times.items()}
+
+
+def in_this_way(encoder: AudioEncoder, waveforms, pass_seconds: float | None = None) -> None:
+    """Embed as the package does, or with another price of a pass: 0 for same lengths only, huge for batches of 16."""
+    saved = encoder_module._PASS_SECONDS, encoder_module._BATCH_SECONDS
+    size = len(waveforms)
+    try:
+        if pass_seconds is not None:
+            encoder_module._PASS_SECONDS = dict.fromkeys(saved[0], pass_seconds)
+        if pass_seconds:
+            encoder_module._BATCH_SECONDS, size = dict.fromkeys(saved[1], 1e9), 16
+        for i in range(0, len(waveforms), size):
+            encoder.embed(waveforms[i : i + size])
+    finally:
+        encoder_module._PASS_SECONDS, encoder_module._BATCH_SECONDS = saved
 
 
 def mixed_lengths(encoder: AudioEncoder, total: float) -> None:
-    ways = {"package": (batching.MAX_PADDING, None), "same lengths only": (0.0, None), "pad to the longest": (1.0, 1e9)}
     for label, (low, high) in LENGTHS.items():
         equal, mixed = (clips(encoder.sampling_rate, low, high, total, e) for e in (True, False))
-        encoder.embed(mixed[:2])
-        baseline = seconds_of(lambda equal=equal: encoder.embed(equal))
-        results = []
-        for way, (padding, budget) in ways.items():
-            saved = batching.MAX_PADDING, dict(encoder_module._BATCH_SECONDS)
-            try:
-                batching.MAX_PADDING = padding
-                if budget:  # batches of 16, in the order they come
-                    run = lambda m=mixed: [encoder.embed(m[i : i + 16]) for i in range(0, len(m), 16)]  # noqa: E731
-                    encoder_module._BATCH_SECONDS[encoder.device.type] = budget
-                else:
-                    run = lambda m=mixed: encoder.embed(m)  # noqa: E731
-                results.append(f"{way} {baseline / seconds_of(run):.2f}")
-            finally:
-                batching.MAX_PADDING, encoder_module._BATCH_SECONDS = saved
-        audio = sum(map(len, mixed)) / encoder.sampling_rate
+        in_this_way(encoder, mixed[:2])
+        times = interleaved(
+            {
+                "equal": lambda e=equal: in_this_way(encoder, e),
+                "package": lambda m=mixed: in_this_way(encoder, m),
+                "same lengths only": lambda m=mixed: in_this_way(encoder, m, 0),
+                "pad to the longest": lambda m=mixed: in_this_way(encoder, m, 1e9),
+            }
+        )
+        audio, baseline = sum(map(len, mixed)) / encoder.sampling_rate, times.pop("equal")
+        ratios = ", ".join(f"{way} {baseline / seconds:.2f}" for way, seconds in times.items())
         print(
-            f"  {label:>13}, {len(mixed):3d} clips, equal {audio / baseline:6.1f} x real time; mixed: "
-            + ", ".join(results)
+            f"  {label:>12}, {len(mixed):3d} clips, equal {audio / baseline:6.1f} x real time; mixed: {ratios}",
+            flush=True,
         )
 
 
 def low_precision(name: str, device: str, folder: Path, limit: int) -> None:
     files = sorted(p for p in folder.rglob("*") if p.suffix.lower() in (".wav", ".flac", ".ogg", ".mp3"))
     files = files[:: max(1, len(files) // limit)][:limit]
-    embedded, times = {}, {}
-    for dtype in ("float32", "bfloat16"):
-        encoder = make_encoder(name, dtype, device)
-        waveforms = [load_audio(path, encoder.sampling_rate) for path in files]
-        embedded[dtype] = encoder.embed(waveforms)
-        times[dtype] = seconds_of(lambda e=encoder, w=waveforms: e.embed(w), repeats=2)
+    encoders = {dtype: make_encoder(name, dtype, device) for dtype in ("float32", "bfloat16")}
+    waveforms = [load_audio(path, encoders["float32"].sampling_rate) for path in files]
+    embedded = {dtype: encoder.embed(waveforms) for dtype, encoder in encoders.items()}
+    times = interleaved({dtype: lambda e=e: e.embed(waveforms[:8]) for dtype, e in encoders.items()})
     a, b = embedded.values()
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     speed = times["float32"] / times["bfloat16"]

@@ -134,7 +134,7 @@ def test_a_clip_does_not_depend_on_its_batch_mates(family, pair):
 @pytest.mark.parametrize("family", [f for f in FAMILIES if f not in (*WINDOWED, *CODECS)])
 def test_one_padded_batch_is_exact(family, pair, monkeypatch):
     """However much of a batch is padding: the plan keeps it small for speed only."""
-    monkeypatch.setattr(batching, "MAX_PADDING", 1.0)
+    monkeypatch.setitem(encoder_module._PASS_SECONDS, "cpu", 1000)
     monkeypatch.setitem(encoder_module._BATCH_SECONDS, "cpu", 1000)
     encoder = pair(family)[1]
     clips = clips_of(encoder.sampling_rate, [400, 640, 720, 1999, 16000, 16319])
@@ -143,7 +143,7 @@ def test_one_padded_batch_is_exact(family, pair, monkeypatch):
     assert relative(together, alone) <= 1e-4
     if encoder.half.mask_exact:  # it really was one batch
         pieces = [piece for i, clip in enumerate(clips) for piece in encoder.inputs.pieces(i, clip, None)]
-        assert len(batching.plan(pieces, 1000, encoder.sampling_rate, True)) == 1
+        assert len(batching.plan(pieces, 1000, 1000, encoder.sampling_rate, True)) == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -191,10 +191,10 @@ def test_check_encoder(model_id, hubert, capsys, monkeypatch):
 
 def test_check_encoder_says_what_is_wrong(hubert, capsys, monkeypatch):
     """A model whose output depends on its batch: `group norm` statistics over the padding, as they would be untold."""
-    from arch_hf.encoders import batching
+    from arch_hf.encoders import batching, encoder
 
     monkeypatch.setattr(batching.ClipGroupNorm, "forward", lambda self, hidden: self.norm(hidden))
-    monkeypatch.setattr(batching, "MAX_PADDING", 0.9)
+    monkeypatch.setitem(encoder._PASS_SECONDS, "cpu", 100)
     assert main(["check-encoder", str(hubert), "--device", "cpu"]) == 1
     assert "not ready: embeddings depend on batch mates" in capsys.readouterr().out
     shutil.rmtree(hubert)

@@ -2,9 +2,10 @@
 
 Two things in a waveform encoder see past the end of a clip although the attention is masked: the group norm of the
 first convolution, whose statistics run over time, and convolutions over time that pad the sequence themselves. Both
-are told here where each clip ends. Batches are cut so that little of them is padding.
+are told here where each clip ends. What goes together is planned: a pass costs something by itself, and so does padding.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import torch
@@ -12,9 +13,6 @@ from torch import nn
 
 from arch_hf.encoders.families import AudioHalf
 from arch_hf.encoders.inputs import Piece
-
-# At most this share of a batch may be padding.
-MAX_PADDING = 0.06
 
 
 class ClipEnds:
@@ -74,33 +72,47 @@ def watch_clip_ends(half: AudioHalf) -> ClipEnds:
     return ends
 
 
-def plan(pieces: Sequence[Piece], max_seconds: float, rate: int, mixed: bool) -> list[list[int]]:
-    """Batches of piece numbers: of up to `max_seconds` of audio, padding counted, and of one shape unless `mixed`.
+def plan(pieces: Sequence[Piece], max_seconds: float, pass_seconds: float, rate: int, mixed: bool) -> list[list[int]]:
+    """Batches of piece numbers, the cheapest cut of the pieces sorted by length.
+
+    A batch costs its audio, padding counted, and for the pass through the weights as much as `pass_seconds` of audio.
+    It holds up to `max_seconds`, padding counted (or one piece), and pieces of one shape unless `mixed`.
 
     Example:
         >>> pieces = [Piece(i, torch.zeros(n), n, n) for i, n in enumerate([100, 300, 99, 300])]
-        >>> plan(pieces, 1.0, 1000, mixed=True)
+        >>> plan(pieces, 1.0, 0.1, 1000, mixed=True)
         [[2, 0], [1, 3]]
+        >>> plan(pieces, 1.0, 0.1, 1000, mixed=False)
+        [[2], [0], [1, 3]]
     """
-    order = sorted(range(len(pieces)), key=lambda i: (tuple(pieces[i].values.shape), i))
-    batches: list[list[int]] = []
-    sound = 0
-    for i in order:
-        piece = pieces[i]
-        fits = False
-        if batches:
-            first = pieces[batches[-1][0]]
-            room = piece.total * (len(batches[-1]) + 1)  # sorted: this one is the longest
-            padding = 1 - (sound + piece.total) / room
-            same = piece.values.shape == first.values.shape
-            fits = room <= max_seconds * rate and (same or (mixed and padding <= MAX_PADDING))
-        if fits:
-            batches[-1].append(i)
-            sound += piece.total
-        else:
-            batches.append([i])
-            sound = piece.total
-    return batches
+
+    def shape(i: int) -> tuple[int, ...]:
+        return tuple(pieces[i].values.shape)
+
+    order = sorted(range(len(pieces)), key=lambda i: (shape(i), i))
+    groups = [order] if mixed else [list(group) for _, group in itertools.groupby(order, key=shape)]
+    return [batch for group in groups for batch in _cut(group, pieces, max_seconds * rate, pass_seconds * rate)]
+
+
+def _cut(order: list[int], pieces: Sequence[Piece], most: float, per_pass: float) -> list[list[int]]:
+    """The cheapest cut of a sorted sequence into batches, by dynamic programming over where the last batch begins."""
+    cost, begin = [0.0], [0]
+    for end in range(1, len(order) + 1):
+        longest = pieces[order[end - 1]].total
+        best = None
+        for start in range(end - 1, -1, -1):
+            room = (end - start) * longest
+            if room > most and start < end - 1:
+                break
+            if best is None or cost[start] + room + per_pass < best[0]:
+                best = (cost[start] + room + per_pass, start)
+        cost.append(best[0])
+        begin.append(best[1])
+    batches, end = [], len(order)
+    while end:
+        batches.append(order[begin[end] : end])
+        end = begin[end]
+    return batches[::-1]
 
 
 def run(half: AudioHalf, ends: ClipEnds, pieces: Sequence[Piece], device, dtype, all_layers: bool):

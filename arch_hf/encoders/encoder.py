@@ -15,9 +15,10 @@ from arch_hf.errors import UserError
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
 POOLING_VERSION = 1
 
-# Seconds of audio that go through the model at once. It bounds the memory, of all hidden states too. A CPU is fastest
-# with little at a time (its caches); a GPU needs much to be busy.
+# Seconds of audio that go through the model at once. It bounds the memory, of all hidden states too.
 _BATCH_SECONDS = {"cpu": 12, "cuda": 480}
+# What a pass costs beside its audio, in seconds of audio: reading the weights (CPU), starting the kernels (GPU).
+_PASS_SECONDS = {"cpu": 0.5, "cuda": 10}
 
 
 class NonFiniteError(UserError):
@@ -165,8 +166,9 @@ class AudioEncoder:
         all_layers = layers == "all"
         totals = np.zeros((len(waveforms), self.n_layers if all_layers else 1, self.embedding_size))
         counts = np.zeros(len(waveforms), np.int64)
-        seconds = _BATCH_SECONDS.get(self.device.type, _BATCH_SECONDS["cuda"])
-        for batch in batching.plan(pieces, seconds, self.sampling_rate, self.half.mask_exact):
+        kind = "cpu" if self.device.type == "cpu" else "cuda"
+        limits = _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
+        for batch in batching.plan(pieces, *limits, self.sampling_rate, self.half.mask_exact):
             members = [pieces[i] for i in batch]
             sums, frames = self._pool(members, all_layers, own_only=padding == "none")
             for piece, total, count in zip(members, sums, frames, strict=True):
