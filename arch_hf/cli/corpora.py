@@ -58,7 +58,13 @@ def run_prepare(args) -> int:
         if value is not None and value < 1:
             raise UserError(f"{flag} is {value}, give 1 or more")
     if args.push_to_hub:
-        check_licence(corpus, args.private)
+        from arch_hf.publishing.dataset import check_licence, push_dataset
+        from arch_hf.publishing.hub import check_repo_id
+
+        check_repo_id(f"{args.push_to_hub}/{corpus.name}")
+        check_licence(
+            {"corpus": corpus.name, "rehost": corpus.rehost, "rehost_reason": corpus.rehost_reason}, args.private
+        )
     from arch_hf.corpora.prepare import check_target, prepare
 
     output_dir = args.output_dir or Path("arch") / corpus.name
@@ -75,17 +81,8 @@ def run_prepare(args) -> int:
     )
     _report(prepared, output_dir)
     if args.push_to_hub:
-        from arch_hf.publishing.dataset import push_dataset
-
         print(push_dataset(output_dir, f"{args.push_to_hub}/{corpus.name}", private=args.private))
     return 0
-
-
-def check_licence(corpus, private: bool) -> None:
-    if corpus.rehost == "private" and not private:
-        raise UserError(
-            f"{corpus.name} may not be published again: {corpus.rehost_reason} For your own use, upload it with --private"
-        )
 
 
 def _raw_dir(corpus, raw_dir: Path | None, download: bool) -> Path:
