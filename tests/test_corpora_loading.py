@@ -1,5 +1,7 @@
 """Loading: the synthetic corpora, any other dataset, and what cannot be told from its columns."""
 
+import argparse
+
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -9,6 +11,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Va
 from huggingface_hub import constants
 
 from arch_hf.audio import decode
+from arch_hf.cli import corpora as cli
 from arch_hf.corpora import SYNTHETIC_NAMES, get_corpus, load_corpus
 from arch_hf.corpora.prepare import prepare
 from arch_hf.errors import UserError
@@ -137,13 +140,15 @@ def test_the_wrong_folder_under_a_known_name_is_noticed(tmp_path):
 def test_from_the_hub_at_a_commit_and_from_the_cache_without_it(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
     tree = raw_trees.build("fma_small", tmp_path / "raw")
-    prepare(get_corpus("fma_small"), tmp_path / "raw", tmp_path / "made")
-    files = {
-        str(p.relative_to(tmp_path / "made")): p.read_bytes() for p in (tmp_path / "made").rglob("*") if p.is_file()
-    }
-    repo = hub.create("datasets", "arch/fma_small", files)
+    parser = argparse.ArgumentParser()
+    cli.add_parser(parser.add_subparsers())
+    argv = ["prepare", "fma_small", "--raw_dir", "raw", "--output_dir", "made", "--push_to_hub", "arch", "--private"]
+    args = parser.parse_args(argv)
+    assert args.run(args) == 0
+    repo = hub.repo("datasets", "arch/fma_small")
+    assert repo.private
     first = repo.refs["main"]
-    repo.commit("main", {**files, "NEWS": b"later"}, "news")
+    repo.commit("main", {**repo.files(), "NEWS": b"later"}, "news")
     data = load_corpus("fma_small")
     assert (data.id, data.revision) == ("arch/fma_small", repo.refs["main"]) and data.revision != first
     assert list(data.table.clip_id) == [clip.clip_id for clip in tree.clips]
