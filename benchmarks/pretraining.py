@@ -9,7 +9,7 @@
 
 `learn` pretrains the tiny size on the folders with each objective and seed (HuBERT twice, the second time on a layer of the first
 model), and scores each checkpoint and its own random initialisation with the main job's arch-v1 on a corpus whose clips and
-speakers are in none of the folders; it prints the accuracies and their differences. Started again, it goes on where it stopped.
+speakers are in none of the folders; it prints the accuracies and their differences, and draws the curves into OUT/curves.svg. Started again, it goes on where it stopped.
 
 `speed` prints hours of audio per hour of a training step, and the share of the device's matrix product peak, measured in the same run.
 """
@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from accelerate.utils import set_seed
 from datasets import Audio, ClassLabel, Dataset, Features, Value
+from matplotlib import pyplot
 from torch.utils.flop_counter import FlopCounterMode
 
 from arch_hf.audio import audio_info
@@ -116,6 +117,7 @@ def learn(args) -> None:
                 found["hubert second iteration"] = accuracy(second, args)
         rows[seed] = found
         print(json.dumps({"seed": seed, **found}), flush=True)
+    plot(args)
     names = list(rows[0])
     print(f"\n| seed | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for seed, found in rows.items():
@@ -129,6 +131,25 @@ def learn(args) -> None:
     if "hubert second iteration" in names:
         gains = [found["hubert second iteration"] - found["hubert"] for found in rows.values()]
         print(f"second iteration: {np.mean(gains):+.2f} points over the first ({min(gains):+.2f} to {max(gains):+.2f})")
+
+
+def plot(args) -> None:
+    """Loss and accuracy over steps of every run, one line a seed."""
+    names = [*args.objectives, *(["hubert2"] if "hubert" in args.objectives else [])]
+    figure, axes = pyplot.subplots(2, len(names), figsize=(3 * len(names), 4), layout="constrained", squeeze=False)
+    for column, name in enumerate(names):
+        for seed in args.seeds:
+            lines = (args.output_dir / f"{name}-seed{seed}" / "metrics.jsonl").read_text().splitlines()
+            rows = [json.loads(line) for line in lines]
+            for axis, value in zip(axes[:, column], ("loss", "accuracy"), strict=True):
+                axis.plot(
+                    [row["step"] for row in rows], [row[value] for row in rows], linewidth=0.8, label=f"seed {seed}"
+                )
+                axis.set(ylabel=value)
+        axes[0, column].set(title={"hubert2": "hubert, second iteration"}.get(name, name))
+        axes[1, column].set(xlabel="step")
+    axes[0, 0].legend(fontsize="small")
+    figure.savefig(args.output_dir / "curves.svg", metadata={"Date": None})
 
 
 def speed(args) -> None:

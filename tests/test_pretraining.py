@@ -120,7 +120,8 @@ def test_wav2vec2_loss_and_gradients_equal_those_of_transformers(monkeypatch):
         ours["codebook_perplexity"] / mask.sum(), theirs.codevector_perplexity, rtol=1e-5, atol=1e-5
     )
     torch.testing.assert_close(ours["objective"], theirs.loss, rtol=1e-5, atol=1e-5)
-    assert len(gradients) > 30
+    # Without layer drop every parameter has a part in the loss: processes wait for each one's gradient.
+    assert gradients.keys() == dict(objective.model.named_parameters()).keys()
     for name, parameter in objective.model.named_parameters():
         if parameter.grad is not None:
             torch.testing.assert_close(gradients[name], parameter.grad, rtol=1e-3, atol=1e-4, msg=name)
@@ -147,7 +148,9 @@ def test_hubert_logits_and_loss_equal_a_plain_computation():
     assert float(values["loss"]) == pytest.approx(loss, rel=1e-5)
     assert int(values["accuracy"]) == correct
     penalty = 10 * float(objective.model.feature_extractor(waveforms).detach().pow(2).mean()) * int(mask.sum())
-    assert float(values["objective"]) == pytest.approx(loss + penalty, rel=1e-5)
+    assert float(values["objective"].detach()) == pytest.approx(loss + penalty, rel=1e-5)
+    values["objective"].backward()
+    assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
 def test_gradient_scale_slows_the_convolutions_alone():
