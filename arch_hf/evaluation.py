@@ -8,9 +8,7 @@ main process alone writes results and prints.
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
@@ -18,71 +16,15 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.numpy import save
 
-from arch_hf.corpora import CORPUS_NAMES, CorpusData, load_corpus
-from arch_hf.corpora.registry import SYNTHETIC_NAMES
+from arch_hf.corpora import CorpusData, load_corpus
 from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.extraction import Catalogue, Extraction, extract, read_catalogue, recipe
+from arch_hf.job import DEFAULT_MODEL, FLOOR_MODEL, Job
 from arch_hf.protocols import get_protocol, plan_folds
-from arch_hf.results import assemble, dataset_id, head_of, model_folder, read_if_same, result_name, write_result
-from arch_hf.scoring import score_corpus
-from arch_hf.store import EmbeddingStore, default_cache_dir, write_atomically
-
-DEFAULT_MODEL = "logmel"
-FLOOR_MODEL = "mfcc"
-
-
-@dataclass(frozen=True)
-class Job:
-    """What was asked for; each field is a flag of the main job.
-
-    `dataset_options` name the columns and splits of a dataset that is not built in (see `load_corpus`).
-    """
-
-    model_id: str = DEFAULT_MODEL
-    datasets: tuple[str, ...] = ()
-    revision: str | None = None
-    data_dir: str | None = None
-    protocol: str = "arch-v1"
-    layers: str = "last"
-    seeds: int = 3
-    output_dir: str = "results"
-    cache_dir: str | None = None
-    limit: int | None = None
-    overwrite: bool = False
-    trust_remote_code: bool = False
-    dataset_options: dict = field(default_factory=dict)
-
-    def __post_init__(self):
-        if self.limit is not None and self.limit < 1:
-            raise UserError(f"--limit is {self.limit}: give the number of clips per split, 1 or more")
-        if self.seeds < 1:
-            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
-        get_protocol(self.protocol)
-
-    @property
-    def corpora(self) -> tuple[str, ...]:
-        """The corpora asked for: by default all twelve, or the embedded ones for the embedded model."""
-        if self.datasets:
-            return self.datasets
-        return SYNTHETIC_NAMES if self.model_id == DEFAULT_MODEL else CORPUS_NAMES
-
-    @property
-    def cache(self) -> Path:
-        return Path(self.cache_dir) if self.cache_dir else default_cache_dir()
-
-    def chosen_layers(self, n_layers: int) -> list[int]:
-        """The layers to score: indices of hidden states, the last one always as -1."""
-        if self.layers in ("last", "all"):
-            return [-1] if self.layers == "last" else [*range(n_layers - 1), -1]
-        try:
-            chosen = [int(part) for part in self.layers.split(",")]
-        except ValueError:
-            raise UserError(f"--layers is '{self.layers}': give last, all, or numbers such as 0,6,12") from None
-        wrong = [layer for layer in chosen if not -1 <= layer < n_layers]
-        if wrong:
-            raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
-        return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
+from arch_hf.results import assemble, head_of, model_folder, read_if_same, result_name, write_result
+from arch_hf.scoring import score_corpus, score_layers
+from arch_hf.store import EmbeddingStore, write_atomically
 
 
 def make_accelerator() -> Accelerator:
@@ -227,43 +169,38 @@ def _evaluate(
     floors: dict,
 ) -> list[dict]:
     """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
-    protocol = get_protocol(job.protocol)
-    heads = {layer: head_of(encoder, data, found, protocol, layer, job.seeds, job.limit) for layer in layers}
+    heads = {layer: head_of(job, encoder, data, found, layer) for layer in layers}
     folder = model_folder(job.output_dir, encoder.model_id)
-    paths = {layer: folder / result_name(dataset_id(data), protocol.name, layer) for layer in layers}
+    paths = {layer: folder / result_name(head) for layer, head in heads.items()}
     results = {layer: None if job.overwrite else read_if_same(paths[layer], heads[layer]) for layer in layers}
     results = broadcast_object_list([results])[0] if accelerator.num_processes > 1 else results
     todo = [layer for layer in layers if results[layer] is None]
     if not todo:
         return list(results.values())
 
-    depth = "last" if layers == [-1] else "all"
-    settings = {"padding": protocol.padding, "max_seconds": protocol.max_seconds_for(data.corpus), "layers": depth}
+    protocol = get_protocol(job.protocol)
+    settings = {"padding": protocol.padding, "max_seconds": protocol.max_seconds_for(data.corpus)}
+    one_layer = layers == [-1] and job.probe != "weighted_sum"
+    depth = "last" if one_layer and not _all_layers_are_stored(job, encoder, found, settings, accelerator) else "all"
+    settings["layers"] = depth
     store, done = _embed_corpus(job, encoder, data, found, settings, accelerator)
     failures = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}
     usable = [i for i in range(len(data.table)) if i not in failures]
     if not usable:
-        raise UserError(
-            f"none of the {len(data.table)} clips could be used; the first: {next(iter(failures.values()))}"
-        )
-    digests = [found.digests[i] for i in usable]
-    table, column = data.table.select(usable), _label_column(data, protocol)
-    targets, class_names = data.targets(column)[usable], data.class_names(column)
-    folds = plan_folds(protocol, data.corpus, table, targets)
+        first = next(iter(failures.values()))
+        raise UserError(f"none of the {len(data.table)} clips could be used; the first: {first}")
+    digests, table = [found.digests[i] for i in usable], data.table.select(usable)
+    if job.probe == "weighted_sum":
+        features = [store.read(digests)]  # [clips, layers, dim], one score for all
+    else:
+        features = (store.read(digests, layer if depth == "all" else None) for layer in todo)
+    scores = _scores(job, features, data, usable, table, accelerator)
     for layer in todo:
         start = time.perf_counter()
-        features = store.read(digests, None if depth == "last" else layer)
-        body, predictions = _together(
-            accelerator,
-            lambda features=features: score_corpus(
-                features, targets, class_names, folds, protocol, data.corpus, table,
-                seeds=job.seeds, device=accelerator.device, accelerator=accelerator,
-            ),
-        )  # fmt: skip
+        body, predictions = _together(accelerator, lambda: next(scores))
         body["baselines"] |= floors
-        results[layer] = assemble(
-            heads[layer], body, data, failures, done, time.perf_counter() - start, encoder, accelerator
-        )
+        probe_s = time.perf_counter() - start
+        results[layer] = assemble(heads[layer], body, data, failures, done, probe_s, encoder, accelerator)
         if accelerator.is_main_process:
             metadata = {"clip_ids": json.dumps(table.clip_id)}
             write_atomically(paths[layer].with_suffix(".predictions.safetensors"), save(predictions, metadata))
@@ -275,6 +212,29 @@ def _evaluate(
             if accelerator.is_main_process:
                 write_result(paths[layer], result)
     return list(results.values())
+
+
+def _all_layers_are_stored(job: Job, encoder: AudioEncoder, found: Catalogue, settings: dict, accelerator) -> bool:
+    """Whether an earlier run over all layers has left what a run over the last one needs."""
+    store = EmbeddingStore(job.cache, recipe(encoder, **settings, layers="all"))
+    complete = all(digest in store for i, digest in enumerate(found.digests) if i not in found.failures)
+    return all(gather_object([complete])) if accelerator.num_processes > 1 else complete
+
+
+def _scores(
+    job: Job, features: Iterable[np.ndarray], data: CorpusData, usable: list[int], table, accelerator
+) -> Iterator:
+    """Train and test the probes on each of the feature arrays: yields (block, predictions), one after the other."""
+    protocol = get_protocol(job.protocol)
+    targets, names = data.targets(protocol.label_column)[usable], data.class_names(protocol.label_column)
+    folds = plan_folds(protocol, data.corpus, table, targets)
+    common = (targets, names, folds, protocol, data.corpus, table)
+    shared = {"seeds": job.seeds, "device": accelerator.device, "accelerator": accelerator}
+    if job.probe == "linear":
+        yield from score_layers(features, *common, **shared, shots=job.shots)
+    else:
+        for array in features:
+            yield score_corpus(array, *common, **shared, probe=job.probe)
 
 
 def layer_curve(results: dict[int, dict]) -> dict:
@@ -297,11 +257,6 @@ def layer_curve(results: dict[int, dict]) -> dict:
         "best": best,
         "validation": {str(layer): mean for layer, mean in means.items()},
     }
-
-
-def _label_column(data: CorpusData, protocol) -> str:
-    """The paper's label where the protocol asks for it and the corpus has one."""
-    return protocol.label_column if protocol.label_column in data.clips.column_names else "label"
 
 
 def _embed_corpus(

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from arch_hf.corpora.registry import CORPUS_NAMES
 from arch_hf.errors import UserError
+from arch_hf.protocols import get_protocol
 from arch_hf.store import write_atomically
 
 SCHEMA_VERSION = 1
@@ -26,18 +27,20 @@ def model_folder(output_dir: str | Path, model_id: str) -> Path:
     return Path(output_dir) / (Path(model_id).resolve().name if name in ("", ".", "..") else name)
 
 
-def result_name(dataset: str, protocol: str, layer: int) -> str:
+def result_name(head: dict) -> str:
     """The file name of a result: `<corpus>.json` for arch-v1 on the last layer, with what differs from that in between.
 
     Example:
-        >>> result_name("arch/esc50", "arch-v1", -1), result_name("user/birds", "strict", 6)
-        ('esc50.json', 'user__birds.strict.layer6.json')
+        >>> result_name({"dataset": {"id": "arch/esc50"}, "protocol": {"name": "arch-v1"}, "layer": -1})
+        'esc50.json'
+        >>> result_name({"dataset": {"id": "user/birds"}, "protocol": {"name": "strict"}, "layer": 6})
+        'user__birds.strict.layer6.json'
     """
-    parts = [dataset.removeprefix("arch/").strip("/").replace("/", "__")]
-    if protocol != "arch-v1":
-        parts.append(protocol)
-    if layer != -1:
-        parts.append(f"layer{layer}")
+    parts = [head["dataset"]["id"].removeprefix("arch/").strip("/").replace("/", "__")]
+    if head["protocol"]["name"] != "arch-v1":
+        parts.append(head["protocol"]["name"])
+    if head["layer"] != -1:
+        parts.append(f"layer{head['layer']}")
     return ".".join(parts) + ".json"
 
 
@@ -68,17 +71,15 @@ def read_result(path: str | Path) -> dict:
     return result
 
 
-def head_of(encoder, data, found, protocol, layer: int, seeds: int, limit: int | None) -> dict:
+def head_of(job, encoder, data, found, layer: int) -> dict:
     """The first half of a result: which model, data, protocol and layer. Two results with equal heads answer the same question.
 
     Args:
+        job: the `Job`.
         encoder: an `AudioEncoder`.
         data: a `CorpusData`.
         found: its `Catalogue`.
-        protocol: a `Protocol`.
         layer: -1 for the last, else the index of a hidden state.
-        seeds: number of probe seeds.
-        limit: clips per split, or None for all.
     """
     corpus = data.corpus
     return {
@@ -93,12 +94,12 @@ def head_of(encoder, data, found, protocol, layer: int, seeds: int, limit: int |
             "domain": corpus.domain,
             "task": corpus.task,
             "n_clips": len(data.table),
-            "n_clips_expected": sum(corpus.splits.values()) if limit is None else None,
-            "n_classes": len(corpus.classes),
-            "limit": limit,
+            "n_clips_expected": sum(corpus.splits.values()) if job.limit is None else None,
+            "n_classes": len(data.class_names(get_protocol(job.protocol).label_column)),
+            "limit": job.limit,
             "excluded_clips": list(data.excluded),
         },
-        "protocol": protocol.as_dict(corpus) | {"seeds": seeds},
+        "protocol": job.protocol_block(corpus),
         "layer": layer,
     }
 

@@ -32,7 +32,7 @@ def save(folder, *results):
     """Write results where the main job would; returns the paths."""
     paths = []
     for result in results:
-        name = result_name(result["dataset"]["id"], result["protocol"]["name"], result["layer"])
+        name = result_name(result)
         paths.append(model_folder(folder, result["model"]["id"]) / name)
         write_result(paths[-1], result)
     return paths

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator, debug_launcher
+from accelerate.state import AcceleratorState, PartialState
 from tiny_models import make_tiny
 
 from arch_hf.audio import encode_wav, load_audio
@@ -81,11 +82,20 @@ def test_the_score_is_that_of_a_plain_computation(hubert, tmp_path):
     assert result["metrics"]["accuracy"]["mean"] > result["baselines"]["majority"]["accuracy"] + 0.05
 
 
-def _rank(model, folder, queue_path):
-    from arch_hf.evaluation import Job, run_job
-
+def one_of_two() -> Accelerator:
+    """The accelerator of a forked rank: without the state that it inherits from the test process, which was alone."""
+    AcceleratorState._reset_state(reset_partial_state=True)
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True)
+    assert accelerator.num_processes == 2
+    return accelerator
+
+
+def _rank(model, folder, queue_path):
+    from arch_hf.evaluation import run_job
+    from arch_hf.job import Job
+
+    accelerator = one_of_two()
     job = Job(model_id=model, datasets=("synthetic_events", "synthetic_music"), **options(folder))
     outcomes = dict(run_job(job, accelerator))
     if accelerator.is_main_process:
@@ -143,11 +153,24 @@ def test_every_layer_from_one_pass(hubert, tmp_path):
     results = evaluate_model(hubert, ["synthetic_events"], layers="all", **options(tmp_path))
     assert [r["layer"] for r in results] == [0, 1, -1]
     last = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path / "other"))[0]
+    (stored,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, overwrite=True))
+    assert stored["timing"]["clips_per_s"] is None  # the last of all layers is the last layer
     assert results[-1]["metrics"]["accuracy"]["mean"] == pytest.approx(last["metrics"]["accuracy"]["mean"], abs=1e-9)
     curve = results[0]["layer_curve"]
     assert set(curve["validation"]) == {"0", "1", "-1"} and curve["best"] in (0, 1, -1)
     names = sorted(path.name for path in (tmp_path / "results").glob("*tiny-hubert/*.json"))
     assert names == ["synthetic_events.json", "synthetic_events.layer0.json", "synthetic_events.layer1.json"]
+
+
+def test_other_probes_are_results_of_their_own(hubert, tmp_path):
+    for probe in ("knn", "weighted_sum"):
+        (result,) = evaluate_model(hubert, ["synthetic_events"], probe=probe, **options(tmp_path, seeds=1))
+        assert result["protocol"]["name"] == f"arch-v1-{probe}" and result["published"] is None
+    few = {"shots": (1, 5), **options(tmp_path, seeds=1)}
+    (result,) = evaluate_model(hubert, ["synthetic_events"], **few)
+    assert set(result["few_shot"]) == {"1", "5"}
+    names = {path.name for path in (tmp_path / "results").glob("*tiny-hubert/*.json")}
+    assert names == {f"synthetic_events{kind}.json" for kind in ("", ".arch-v1-knn", ".arch-v1-weighted_sum")}
 
 
 def test_strict_pads_nothing_and_keeps_groups_apart(hubert, tmp_path):
@@ -190,9 +213,9 @@ def _lonely_rank(folder, digests):
     from arch_hf.extraction import Catalogue, Extraction
     from arch_hf.store import EmbeddingStore
 
-    accelerator = Accelerator(cpu=True)
+    accelerator = one_of_two()
     rank = accelerator.process_index
-    accelerator.state.local_process_index = 0  # as on two machines
+    PartialState().local_process_index = 0  # as on two machines
     store = EmbeddingStore(folder / f"machine{rank}", {"recipe": 1})
     vectors = np.arange(len(digests) * 3, dtype=np.float32).reshape(-1, 3)
     store.add(digests[rank::2], vectors[rank::2])

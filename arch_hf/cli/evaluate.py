@@ -27,6 +27,15 @@ def add_parser(subparsers) -> None:
     add("--data_dir", help="look for DATA_DIR/CORPUS before the Hub's arch/CORPUS")
     add("--protocol", default="arch-v1", help="arch-v1 (default; the paper's) or strict; see: arch-hf list protocols")
     add("--layers", default="last", help="last (default), all, or indices of hidden states: 0,6,12")
+    add("--probe", default="linear", help="linear (default; the protocol's), knn, or weighted_sum (of all layers)")
+    add(
+        "--shots",
+        type=int,
+        nargs="+",
+        default=[],
+        metavar="N",
+        help="also score the probe on N clips per class: --shots 1 5 10",
+    )
     add("--seeds", type=int, default=3, metavar="N", help="probes per fold, each with its own seed (default: 3)")
     add("--output_dir", default="results", help="where the result files go (default: results)")
     add("--cache_dir", help="where embeddings are kept (default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf)")
@@ -50,14 +59,27 @@ def run(args) -> int:
     if args.create_pr and not args.push_to_hub:
         raise UserError("--create_pr goes with --push_to_hub")
     check_writable(Path(args.output_dir))
-    from arch_hf.evaluation import Job, make_accelerator, run_job
+    from arch_hf.evaluation import make_accelerator, run_job
+    from arch_hf.job import Job
     from arch_hf.tables import remarks, results_table
 
     columns = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
-    fields = ("model_id", "revision", "data_dir", "protocol", "layers", "seeds", "output_dir", "cache_dir", "limit")
+    fields = (
+        "model_id",
+        "revision",
+        "data_dir",
+        "protocol",
+        "layers",
+        "seeds",
+        "output_dir",
+        "cache_dir",
+        "limit",
+        "probe",
+    )
     job = Job(
         **{name: getattr(args, name) for name in fields},
         datasets=tuple(args.datasets),
+        shots=tuple(args.shots),
         overwrite=args.overwrite,
         trust_remote_code=args.trust_remote_code,
         dataset_options={name: getattr(args, name) for name in columns if getattr(args, name)},
@@ -118,7 +140,7 @@ def _paths(job, results):
     from arch_hf.results import model_folder, result_name
 
     folder = model_folder(job.output_dir, job.model_id)
-    return [folder / result_name(r["dataset"]["id"], r["protocol"]["name"], r["layer"]) for r in results]
+    return [folder / result_name(result) for result in results]
 
 
 def check_writable(folder: Path) -> None:

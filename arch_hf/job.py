@@ -1,0 +1,81 @@
+"""What the main job is asked to do."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES
+from arch_hf.errors import UserError
+from arch_hf.protocols import get_protocol
+from arch_hf.store import default_cache_dir
+
+DEFAULT_MODEL = "logmel"
+FLOOR_MODEL = "mfcc"
+PROBES = ("linear", "knn", "weighted_sum")
+
+
+@dataclass(frozen=True)
+class Job:
+    """What was asked for; each field is a flag of the main job.
+
+    `dataset_options` name the columns and splits of a dataset that is not built in (see `load_corpus`).
+    """
+
+    model_id: str = DEFAULT_MODEL
+    datasets: tuple[str, ...] = ()
+    revision: str | None = None
+    data_dir: str | None = None
+    protocol: str = "arch-v1"
+    layers: str = "last"
+    seeds: int = 3
+    output_dir: str = "results"
+    cache_dir: str | None = None
+    limit: int | None = None
+    overwrite: bool = False
+    trust_remote_code: bool = False
+    probe: str = "linear"
+    shots: tuple[int, ...] = ()
+    dataset_options: dict = field(default_factory=dict)
+
+    def __post_init__(self):
+        if self.limit is not None and self.limit < 1:
+            raise UserError(f"--limit is {self.limit}: give the number of clips per split, 1 or more")
+        if self.seeds < 1:
+            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
+        get_protocol(self.protocol)
+        if self.probe not in PROBES:
+            raise UserError(f"unknown --probe {self.probe!r}: choose one of {', '.join(PROBES)}")
+        if self.probe == "weighted_sum" and self.layers != "last":
+            raise UserError("--probe weighted_sum takes all layers together: leave out --layers")
+        if self.shots and (self.probe != "linear" or min(self.shots) < 1):
+            raise UserError("--shots takes numbers of clips per class, 1 or more, and goes with --probe linear")
+
+    @property
+    def corpora(self) -> tuple[str, ...]:
+        """The corpora asked for: by default all twelve, or the embedded ones for the embedded model."""
+        if self.datasets:
+            return self.datasets
+        return SYNTHETIC_NAMES if self.model_id == DEFAULT_MODEL else CORPUS_NAMES
+
+    @property
+    def cache(self) -> Path:
+        return Path(self.cache_dir) if self.cache_dir else default_cache_dir()
+
+    def protocol_block(self, corpus) -> dict:
+        """Every number of the protocol, for the result. Another probe than the linear one makes another protocol of it."""
+        block = get_protocol(self.protocol).as_dict(corpus) | {"probe": self.probe, "seeds": self.seeds}
+        if self.probe != "linear":
+            block["name"] += f"-{self.probe}"
+        return block | ({"shots": list(self.shots)} if self.shots else {})
+
+    def chosen_layers(self, n_layers: int) -> list[int]:
+        """The layers to score: indices of hidden states, the last one always as -1."""
+        if self.layers in ("last", "all"):
+            return [-1] if self.layers == "last" else [*range(n_layers - 1), -1]
+        try:
+            chosen = [int(part) for part in self.layers.split(",")]
+        except ValueError:
+            raise UserError(f"--layers is '{self.layers}': give last, all, or numbers such as 0,6,12") from None
+        wrong = [layer for layer in chosen if not -1 <= layer < n_layers]
+        if wrong:
+            raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
+        return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
