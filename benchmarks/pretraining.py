@@ -118,7 +118,7 @@ def learn(args) -> None:
         rows[seed] = found
         print(json.dumps({"seed": seed, **found}), flush=True)
     plot(args)
-    names = list(rows[0])
+    names = list(next(iter(rows.values())))
     print(f"\n| seed | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for seed, found in rows.items():
         print(f"| {seed} | {' | '.join(f'{found[name]:.2f}' for name in names)} |")

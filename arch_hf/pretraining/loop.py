@@ -43,6 +43,7 @@ def pretrain(options: Options) -> Path:
     recipe = recipe_of(options)
     out = Path(options.output_dir)
     accelerator = Accelerator(
+        cpu=not torch.accelerator.is_available(),  # else processes launched on a machine without one run side by side, unaware
         log_with=list(options.log_with) or None,
         project_dir=str(out),
         step_scheduler_with_optimizer=False,  # the schedule counts steps, not processes times steps
