@@ -158,6 +158,6 @@ def pretrain(options: Options) -> Path:
             checkpoints.save_checkpoint(accelerator, out, step + 1, position, options.keep_checkpoints)
 
     bar.close()
-    accelerator.end_training()
     checkpoints.on_main(accelerator, export, objective, recipe, options, metrics, world)
+    accelerator.end_training()  # closes the trackers and the processes' group, so it comes last
     return out
