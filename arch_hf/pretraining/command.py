@@ -57,8 +57,7 @@ def run(args: argparse.Namespace) -> int:
     from arch_hf.pretraining.loop import pretrain
     from arch_hf.pretraining.preparation import Options
 
-    out = pretrain(Options(**{**vars(args), "overrides": tuple(args.overrides), "log_with": tuple(args.log_with)}))
-    print(f"{out}: load it with AutoModel.from_pretrained, score it with evaluate.py --model_id {out}")
+    pretrain(Options(**{**vars(args), "overrides": tuple(args.overrides), "log_with": tuple(args.log_with)}))
     return 0
 
 

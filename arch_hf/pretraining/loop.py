@@ -159,5 +159,6 @@ def pretrain(options: Options) -> Path:
 
     bar.close()
     checkpoints.on_main(accelerator, export, objective, recipe, options, metrics, world)
+    accelerator.print(f"{out}: load it with AutoModel.from_pretrained, score it with evaluate.py --model_id {out}")
     accelerator.end_training()  # closes the trackers and the processes' group, so it comes last
     return out
