@@ -9,8 +9,10 @@ from pathlib import Path
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 
+from arch_hf.errors import UserError
 from arch_hf.pretraining.preparation import CENTROIDS, MANIFEST, Options
 from arch_hf.pretraining.recipes import Recipe, feature_extractor
 from arch_hf.pretraining.records import Metrics
@@ -19,7 +21,20 @@ CURVE_LINES = 12
 
 
 def export(objective: torch.nn.Module, recipe: Recipe, options: Options, metrics: Metrics, world: int) -> None:
-    """Write the checkpoint into the output folder: each file whole, the card last."""
+    """Write the checkpoint into the output folder: each file whole, the card last.
+
+    Raises:
+        UserError: if the folder cannot take it. The last training checkpoint stays, to resume from.
+    """
+    try:
+        _export(objective, recipe, options, metrics, world)
+    except (OSError, SafetensorError) as error:
+        raise UserError(
+            f"{options.output_dir}: the trained model cannot be written there ({error}); mend it, then --resume"
+        ) from None
+
+
+def _export(objective: torch.nn.Module, recipe: Recipe, options: Options, metrics: Metrics, world: int) -> None:
     out = Path(options.output_dir)
     aside = out / ".export.partial"
     shutil.rmtree(aside, ignore_errors=True)

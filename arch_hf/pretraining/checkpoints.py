@@ -12,6 +12,7 @@ from accelerate.utils import broadcast_object_list
 from safetensors import SafetensorError
 
 from arch_hf.errors import UserError
+from arch_hf.pretraining.records import Metrics
 
 FOLDER, RECORD = "checkpoints", "run.json"
 
@@ -46,8 +47,10 @@ def checkpoint_steps(output_dir: Path) -> dict[int, Path]:
     return dict(sorted(found.items()))
 
 
-def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int, position: dict, keep: int) -> Path:
-    """Save model, optimiser, schedule and random state, and each process's position in the data.
+def save_checkpoint(
+    accelerator: Accelerator, output_dir: Path, step: int, position: dict, keep: int, metrics: Metrics
+) -> Path:
+    """Save model, optimiser, schedule and random state, each process's position in the data, and the curve so far.
 
     Raises:
         UserError: if the disk cannot hold it. Nothing half-written stays.
@@ -56,6 +59,7 @@ def save_checkpoint(accelerator: Accelerator, output_dir: Path, step: int, posit
     aside = final.with_name(f".{final.name}.partial")
     on_main(accelerator, _make_room, accelerator, aside)
     try:
+        metrics.flush()
         accelerator.save_state(str(aside))
         text = json.dumps({"step": step, "position": position})
         (aside / f"data_{accelerator.process_index}.json").write_text(text, encoding="utf-8")

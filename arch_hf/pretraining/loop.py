@@ -95,69 +95,66 @@ def pretrain(options: Options) -> Path:
     )
     metrics = Metrics(out, first, accelerator.is_main_process)
     batches = micro_batches_of(source, recipe, options, rank, world, position)
-    bar = tqdm(
+    model.train()
+    with tqdm(
         total=recipe.max_steps,
         initial=first,
         disable=not accelerator.is_main_process,
         desc=options.objective,
         unit="step",
-    )
+    ) as bar:  # closed also when the run stops, so that the reason has a line of its own
+        for step in range(first, recipe.max_steps):
+            started = time.perf_counter()
+            objective.set_step(step)
+            step_batches = [next(batches) for _ in range(share)]
+            hidden = torch.tensor([float(batch.hidden) for batch in step_batches], device=device).sum()
+            hidden = accelerator.reduce(hidden).clamp(min=1)  # over all processes: the loss is a mean over these frames
 
-    model.train()
-    for step in range(first, recipe.max_steps):
-        started = time.perf_counter()
-        objective.set_step(step)
-        step_batches = [next(batches) for _ in range(share)]
-        hidden = torch.tensor([float(batch.hidden) for batch in step_batches], device=device).sum()
-        hidden = accelerator.reduce(hidden).clamp(min=1)  # over all processes: the loss is a mean over these frames
+            sums: dict[str, torch.Tensor] = {}
+            for number, batch in enumerate(step_batches, start=1):
+                # Dropout, layer drop and Gumbel noise belong to the micro-batch, not to the process that it falls to.
+                torch.manual_seed(batch.seed)
+                waveforms = batch.waveforms.to(device, non_blocking=True)
+                inputs = targets.normalise(waveforms) if recipe.normalise else waveforms
+                goal = label(waveforms) if label else batch.negatives.to(device)
+                with accelerator.no_sync(model) if number < share else contextlib.nullcontext():
+                    values = model(inputs, batch.mask.to(device), goal)
+                    used = 0.0 if batch.empty else 1.0
+                    # The loss is a sum over processes; DDP takes the mean of their gradients.
+                    accelerator.backward(values.pop("objective") * used * world / hidden)
+                for name, value in values.items():
+                    sums[name] = sums.get(name, 0.0) + used * value.detach().float()
 
-        sums: dict[str, torch.Tensor] = {}
-        for number, batch in enumerate(step_batches, start=1):
-            # Dropout, layer drop and Gumbel noise belong to the micro-batch, not to the process that it falls to.
-            torch.manual_seed(batch.seed)
-            waveforms = batch.waveforms.to(device, non_blocking=True)
-            inputs = targets.normalise(waveforms) if recipe.normalise else waveforms
-            goal = label(waveforms) if label else batch.negatives.to(device)
-            with accelerator.no_sync(model) if number < share else contextlib.nullcontext():
-                values = model(inputs, batch.mask.to(device), goal)
-                used = 0.0 if batch.empty else 1.0
-                # The loss is a sum over processes; DDP takes the mean of their gradients.
-                accelerator.backward(values.pop("objective") * used * world / hidden)
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + used * value.detach().float()
+            limit = recipe.max_gradient_norm or math.inf
+            gradient_norm = float(accelerator.clip_grad_norm_(model.parameters(), limit))
+            optimizer.step()
+            schedule.step()
+            optimizer.zero_grad()
+            position = advance(position, step_batches)
 
-        limit = recipe.max_gradient_norm or math.inf
-        gradient_norm = float(accelerator.clip_grad_norm_(model.parameters(), limit))
-        optimizer.step()
-        schedule.step()
-        optimizer.zero_grad()
-        position = advance(position, step_batches)
+            # What happened, over all processes.
+            broken = list(itertools.chain.from_iterable(batch.broken for batch in step_batches))
+            audio_seconds = sum(batch.waveforms.numel() for batch in step_batches if not batch.empty) / SAMPLING_RATE
+            local = torch.stack([*sums.values(), *torch.tensor([audio_seconds, len(broken)], device=device)])
+            *means, audio_seconds, n_broken = accelerator.reduce(local).tolist()
+            if n_broken:
+                skipped.add(gather_object(broken))
+            row = {name: value / hidden.item() for name, value in zip(sums, means, strict=True)}
+            row |= {"step": step + 1, "gradient_norm": gradient_norm, "learning_rate": schedule.get_last_lr()[0]}
+            row |= {"audio_seconds": audio_seconds, "skipped": len(skipped), "seconds": time.perf_counter() - started}
+            save = (step + 1) % options.save_every == 0 or step + 1 == recipe.max_steps
+            bar.update()
+            if metrics.add(row, complete=save or (step + 1) % options.log_every == 0):
+                accelerator.log({name: value for name, value in metrics.last.items() if name != "step"}, step=step + 1)
+                bar.set_postfix({name: f"{metrics.last[name]:.3g}" for name in SHOWN}, refresh=False)
+            if problem := metrics.divergence(row):
+                checkpoints.stop(
+                    accelerator,
+                    f"step {step + 1}: {problem}; {checkpoints.last_whole(out)}. Try a lower --set learning_rate",
+                )
+            if save:
+                checkpoints.save_checkpoint(accelerator, out, step + 1, position, options.keep_checkpoints, metrics)
 
-        # What happened, over all processes.
-        broken = list(itertools.chain.from_iterable(batch.broken for batch in step_batches))
-        audio_seconds = sum(batch.waveforms.numel() for batch in step_batches if not batch.empty) / SAMPLING_RATE
-        local = torch.stack([*sums.values(), *torch.tensor([audio_seconds, len(broken)], device=device)])
-        *means, audio_seconds, n_broken = accelerator.reduce(local).tolist()
-        if n_broken:
-            skipped.add(gather_object(broken))
-        row = {name: value / hidden.item() for name, value in zip(sums, means, strict=True)}
-        row |= {"step": step + 1, "gradient_norm": gradient_norm, "learning_rate": schedule.get_last_lr()[0]}
-        row |= {"audio_seconds": audio_seconds, "skipped": len(skipped), "seconds": time.perf_counter() - started}
-        save = (step + 1) % options.save_every == 0 or step + 1 == recipe.max_steps
-        bar.update()
-        if metrics.add(row, complete=save or (step + 1) % options.log_every == 0):
-            accelerator.log({name: value for name, value in metrics.last.items() if name != "step"}, step=step + 1)
-            bar.set_postfix({name: f"{metrics.last[name]:.3g}" for name in SHOWN}, refresh=False)
-        if problem := metrics.divergence(row):
-            checkpoints.stop(
-                accelerator,
-                f"step {step + 1}: {problem}; {checkpoints.last_whole(out)}. Try a lower --set learning_rate",
-            )
-        if save:
-            metrics.flush()
-            checkpoints.save_checkpoint(accelerator, out, step + 1, position, options.keep_checkpoints)
-
-    bar.close()
     checkpoints.on_main(accelerator, export, objective, recipe, options, metrics, world)
     accelerator.print(f"{out}: load it with AutoModel.from_pretrained, score it with evaluate.py --model_id {out}")
     accelerator.end_training()  # closes the trackers and the processes' group, so it comes last
