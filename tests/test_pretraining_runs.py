@@ -198,7 +198,9 @@ def test_bf16_and_gradient_checkpointing_give_nearly_and_exactly_the_same_curve(
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
     half = pretrain(options(audio, tmp_path / "half", objective, max_steps=3))
     losses = [[row[1] for row in curve(out)] for out in (half, plain)]
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)  # later on, a codeword drawn differently moves the loss
+    assert losses[0][0] == pytest.approx(
+        losses[1][0], rel=0.02
+    )  # later on, a codeword drawn differently moves the loss
     assert losses[0] != losses[1] and np.isfinite(losses).all()
     assert AutoModel.from_pretrained(half).dtype == torch.float32
 
