@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from arch_hf.audio import encode_wav
 from arch_hf.cli import main
@@ -14,7 +15,7 @@ from arch_hf.corpora.registry import SYNTHETIC_NAMES
 def own_folders(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("ARCH_HF_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
 
 
 def arch(capsys, *args):

@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from accelerate import Accelerator, debug_launcher
-from accelerate.state import AcceleratorState, PartialState
+from accelerate import debug_launcher
+from accelerate.state import PartialState
+from ranks import one_of_two
 from tiny_models import make_tiny
 
 from arch_hf.audio import encode_wav, load_audio
@@ -80,15 +81,6 @@ def test_the_score_is_that_of_a_plain_computation(hubert, tmp_path):
     data = load_corpus("synthetic_events")
     assert result["metrics"]["accuracy"]["mean"] == pytest.approx(plain_scores(hubert, data, seed=0), abs=0.005)
     assert result["metrics"]["accuracy"]["mean"] > result["baselines"]["majority"]["accuracy"] + 0.05
-
-
-def one_of_two() -> Accelerator:
-    """The accelerator of a forked rank: without the state that it inherits from the test process, which was alone."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(1)
-    accelerator = Accelerator(cpu=True)
-    assert accelerator.num_processes == 2
-    return accelerator
 
 
 def _rank(model, folder, queue_path):

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from accelerate import debug_launcher
+from ranks import one_of_two
 from safetensors.numpy import load_file, save_file
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import average_precision_score, classification_report, confusion_matrix
@@ -138,10 +138,7 @@ def test_layers_together_are_layers_one_by_one(monkeypatch):
 
 
 def _on_rank(folder):
-    from accelerate import Accelerator
-
-    torch.set_num_threads(1)
-    accelerator = Accelerator(cpu=True)
+    accelerator = one_of_two()
     block, predictions = scored("strict", accelerator=accelerator, shots=(2,))
     message = None
     try:  # one rank's fold is bad: all ranks hear of it
