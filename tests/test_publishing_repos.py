@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -275,6 +276,9 @@ def test_metrics_are_loaded_from_their_spaces(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(library.config, "HUB_EVALUATE_URL", hub.url + "/spaces/{path}/resolve/{revision}/{name}")
     for name in ("HF_MODULES_CACHE", "HF_METRICS_CACHE", "HF_EVALUATE_CACHE", "DOWNLOADED_EVALUATE_PATH"):
         monkeypatch.setattr(library.config, name, str(tmp_path / name))
+    monkeypatch.syspath_prepend(str(tmp_path / "HF_MODULES_CACHE"))
+    for name in [name for name in sys.modules if name.split(".")[0] == "evaluate_modules"]:
+        monkeypatch.delitem(sys.modules, name)  # of another test, with another cache
     with pytest.raises(UserError, match="there are accuracy, macro_f1, map"):
         push_metrics("me", ["wer"])
     assert push_metrics("me", ["map"]) == [f"{hub.url}/spaces/me/map"]
