@@ -103,7 +103,7 @@ def plan_job(job: Job) -> Iterator[tuple[str, dict | UserError]]:
     """
     encoder = AudioEncoder.from_pretrained(job.model_id, revision=job.revision, trust_remote_code=job.trust_remote_code)
     protocol = get_protocol(job.protocol)
-    depth = "last" if job.chosen_layers(encoder.n_layers) == [-1] else "all"
+    depth = "last" if job.takes_last_only(job.chosen_layers(encoder.n_layers)) else "all"
     for name in job.corpora:
         try:
             data = load_corpus(name, data_dir=job.data_dir, limit=job.limit, **job.dataset_options)
@@ -180,8 +180,8 @@ def _evaluate(
 
     protocol = get_protocol(job.protocol)
     settings = {"padding": protocol.padding, "max_seconds": protocol.max_seconds_for(data.corpus)}
-    one_layer = layers == [-1] and job.probe != "weighted_sum"
-    depth = "last" if one_layer and not _all_layers_are_stored(job, encoder, found, settings, accelerator) else "all"
+    last_only = job.takes_last_only(layers)
+    depth = "last" if last_only and not _all_layers_are_stored(job, encoder, found, settings, accelerator) else "all"
     settings["layers"] = depth
     store, done = _embed_corpus(job, encoder, data, found, settings, accelerator)
     failures = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}

@@ -67,6 +67,10 @@ class Job:
             block["name"] += f"-{self.probe}"
         return block | ({"shots": list(self.shots)} if self.shots else {})
 
+    def takes_last_only(self, layers: list[int]) -> bool:
+        """Whether these layers can be scored from the last hidden state alone."""
+        return layers == [-1] and self.probe != "weighted_sum"
+
     def chosen_layers(self, n_layers: int) -> list[int]:
         """The layers to score: indices of hidden states, the last one always as -1."""
         if self.layers in ("last", "all"):

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import math
 import shlex
 import sys
 from importlib.metadata import version
@@ -204,13 +203,3 @@ def why_not_comparable(result: dict) -> str | None:
     if expected and dataset["n_clips"] + excluded < expected:
         return f"holds {dataset['n_clips']} of {expected} clips"
     return None
-
-
-def finite(value: float | None) -> float | None:
-    """JSON has no NaN: a number that is not finite becomes null.
-
-    Example:
-        >>> finite(float("nan")), finite(0.5)
-        (None, 0.5)
-    """
-    return value if value is not None and math.isfinite(value) else None

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from arch_hf.corpora.spec import HEADLINE
 from arch_hf.results import why_not_comparable
 
 METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP"}
@@ -36,14 +37,9 @@ def percent(value: float | None) -> str:
     return "–" if value is None else f"{100 * value:.2f}"
 
 
-def headline(result: dict) -> str:
-    """The name of a result's headline metric."""
-    return "accuracy" if result["dataset"]["task"] == "single_label" else "map_macro"
-
-
 def result_row(result: dict) -> list[str]:
     """One result as cells, under the heads of `results_table`."""
-    metric = headline(result)
+    metric = HEADLINE[result["dataset"]["task"]]
     score, dataset, published = result["metrics"][metric], result["dataset"], result["published"]
     low, high = score["ci95"]
     name = dataset["id"].removeprefix("arch/") + ("" if result["layer"] == -1 else f" (layer {result['layer']})")

@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from arch_hf.corpora.raw import RawFolder
 
 
+HEADLINE = {"single_label": "accuracy", "multi_label": "map_macro"}  # task -> headline metric
+
+
 @dataclass(frozen=True)
 class Source:
     """One file of a corpus's official distribution. `size` in bytes and the checksums are None where nobody states them."""
@@ -84,7 +87,7 @@ class Corpus:
     @property
     def metric(self) -> str:
         """The headline metric."""
-        return "accuracy" if self.task == "single_label" else "map_macro"
+        return HEADLINE[self.task]
 
 
 @dataclass(frozen=True)

@@ -5,10 +5,9 @@ from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 
+from arch_hf.corpora.spec import HEADLINE
 from arch_hf.errors import UserError
 from arch_hf.results import read_result, why_not_comparable
-
-HEADLINE = {"single_label": "accuracy", "multi_label": "map_macro"}
 
 
 @dataclass(frozen=True)
