@@ -77,14 +77,15 @@ def run_job(job: Job, accelerator: Accelerator) -> Iterator[tuple[str, list[dict
         try:
             data = _together(
                 accelerator,
-                lambda name=name: load_corpus(name, data_dir=job.data_dir, limit=job.limit, **job.dataset_options),
+                lambda name=name: _load_corpus(job, name),
                 main_first=True,
             )
             found = _together(
                 accelerator,
-                lambda data=data: read_catalogue(data, job.cache, accelerator.is_local_main_process),
+                lambda data=data: read_catalogue(data, job.cache, accelerator.is_local_main_process, order=data.order),
                 main_first=True,
             )
+            data = data.measured(found.seconds.max())
             floors = {}
             if floor is not None:
                 result = _evaluate(job, floor, [-1], data, found, accelerator, {})[0]
@@ -106,8 +107,9 @@ def plan_job(job: Job) -> Iterator[tuple[str, dict | UserError]]:
     depth = "last" if job.takes_last_only(job.chosen_layers(encoder.n_layers)) else "all"
     for name in job.corpora:
         try:
-            data = load_corpus(name, data_dir=job.data_dir, limit=job.limit, **job.dataset_options)
-            found = read_catalogue(data, job.cache, progress=True)
+            data = _load_corpus(job, name)
+            found = read_catalogue(data, job.cache, progress=True, order=data.order)
+            data = data.measured(found.seconds.max())
         except UserError as error:
             yield name, error
             continue
@@ -127,6 +129,11 @@ def plan_job(job: Job) -> Iterator[tuple[str, dict | UserError]]:
                 "gigabytes": len(data.table) * width * 4 / 1e9,
             },
         )
+
+
+def _load_corpus(job: Job, name: str) -> CorpusData:
+    options = {"limit": job.limit, "streaming": job.streaming, **job.dataset_options}
+    return load_corpus(name, data_dir=job.data_dir, **options)
 
 
 def _load_encoder(job: Job, model_id: str, accelerator: Accelerator) -> AudioEncoder:
@@ -269,7 +276,7 @@ def _embed_corpus(
         rank, n_ranks = accelerator.process_index, accelerator.num_processes
         return store, extract(
             encoder, data.audio, found, store,
-            **settings, rank=rank, n_ranks=n_ranks, progress=accelerator.is_main_process,
+            **settings, order=data.order, rank=rank, n_ranks=n_ranks, progress=accelerator.is_main_process,
         )  # fmt: skip
 
     store, mine = _together(accelerator, work)

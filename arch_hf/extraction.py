@@ -3,11 +3,15 @@
 The work is planned over the whole corpus, from the clips alone, before anyone looks into the store: which clips share a batch does not
 depend on what an earlier run has left behind, nor on the number of processes. So a run that was killed and continued, and a run
 on more processes, compute the same embeddings to the last bit on the same hardware.
+
+A corpus that is streamed can only be read forward. It is planned in windows, one after the other, and one process per rank reads and decodes
+ahead of the model; each rank reads the whole stream and takes its own batches from it.
 """
 
+import json
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,6 +30,7 @@ from arch_hf.store import EmbeddingStore, audio_digest, write_atomically
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
 BATCH_SECONDS = {"cpu": 16.0, "gpu": 640.0}  # audio per batch; halved as often as memory asks for it
 WORKERS = {"cpu": 1, "gpu": 8}  # decoding processes per rank
+WINDOW_BATCHES = 8  # of a stream, so many batches are planned together: their encoded audio is held in memory
 
 
 @dataclass
@@ -57,7 +62,7 @@ class Extraction:
         return cls(failures, clips, audio_s, decode_s, max(rank.extract_s for rank in ranks))
 
 
-def read_catalogue(data, cache_dir: Path, progress: bool = False) -> Catalogue:
+def read_catalogue(data, cache_dir: Path, progress: bool = False, order: Sequence[int] | None = None) -> Catalogue:
     """Read every clip's bytes once: its digest, and its duration from the header. Remembered under the dataset's own
     fingerprint, which changes with the files it was loaded from.
 
@@ -65,27 +70,30 @@ def read_catalogue(data, cache_dir: Path, progress: bool = False) -> Catalogue:
         data: a `CorpusData`.
         cache_dir: the cache folder.
         progress: whether to show a progress bar.
+        order: positions of all clips in the order of reading, for a corpus that is streamed.
     """
     path = Path(cache_dir) / "catalogues" / f"{data.clips._fingerprint}.safetensors"
     if path.is_file():
         return _load_catalogue(path)
     n_clips = len(data.table)
-    found = Catalogue([], np.zeros(n_clips))
-    for i in _bar("read", n_clips, progress, range(n_clips)):
+    found = Catalogue([b""] * n_clips, np.zeros(n_clips))
+    for i in _bar("read", n_clips, progress, range(n_clips) if order is None else order):
         try:
             audio = data.audio(i)
         except AudioError as error:
-            found.digests.append(audio_digest(f"missing {i}".encode()))
+            found.digests[i] = audio_digest(f"missing {i}".encode())
             found.failures[i] = str(error)
             continue
-        found.digests.append(audio_digest(audio))
+        found.digests[i] = audio_digest(audio)
         try:
             found.seconds[i] = audio_info(audio).seconds
         except AudioError as error:
             found.failures[i] = str(error)
-    if not found.failures:  # a failure is looked at again: the file may have been mended
+    # A failure is looked at again, the file may have been mended; not in a stream, which has another fingerprint then.
+    if not found.failures or order is not None:
         keys = np.frombuffer(b"".join(found.digests), np.uint8).reshape(n_clips, -1)
-        write_atomically(path, save({"digests": keys, "seconds": found.seconds}))
+        metadata = {"failures": json.dumps(found.failures)}
+        write_atomically(path, save({"digests": keys, "seconds": found.seconds}, metadata))
     return found
 
 
@@ -97,7 +105,9 @@ def _bar(label: str, n_clips: int, shown: bool, clips: Iterable[int] | None = No
 
 def _load_catalogue(path: Path) -> Catalogue:
     with safe_open(path, framework="numpy") as file:
-        return Catalogue([key.tobytes() for key in file.get_tensor("digests")], file.get_tensor("seconds"))
+        failures = json.loads((file.metadata() or {}).get("failures", "{}"))
+        digests = [key.tobytes() for key in file.get_tensor("digests")]
+        return Catalogue(digests, file.get_tensor("seconds"), {int(i): reason for i, reason in failures.items()})
 
 
 def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:
@@ -115,8 +125,12 @@ def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:
     }
 
 
-def plan_batches(found: Catalogue, max_seconds: float, padded: bool, batch_seconds: float) -> list[list[int]]:
+def plan_batches(
+    found: Catalogue, max_seconds: float, padded: bool, batch_seconds: float, order: Sequence[int] | None = None
+) -> list[list[int]]:
     """Positions of all readable clips in batches of about `batch_seconds`, longest clips first; equal audio appears once.
+
+    With the `order` of a stream, longest first holds within each window of it.
 
     Example:
         >>> found = Catalogue([b"a", b"b", b"a", b"c"], np.array([1.0, 3.0, 1.0, 2.0]))
@@ -124,20 +138,51 @@ def plan_batches(found: Catalogue, max_seconds: float, padded: bool, batch_secon
         [[1], [3, 0]]
     """
     seen, clips = set(), []
-    for i, digest in enumerate(found.digests):
-        if i not in found.failures and digest not in seen:
-            seen.add(digest)
+    for i in range(len(found.digests)) if order is None else order:
+        if i not in found.failures and found.digests[i] not in seen:
+            seen.add(found.digests[i])
             clips.append(i)
     cost = np.full(len(found.digests), max_seconds) if padded else np.minimum(found.seconds, max_seconds)
-    clips.sort(key=lambda i: (-found.seconds[i], found.digests[i]))
     batches: list[list[int]] = []
-    longest = 0.0
-    for i in clips:
-        if not batches or (len(batches[-1]) + 1) * longest > batch_seconds:
-            batches.append([])
-            longest = cost[i]
-        batches[-1].append(i)
+    for window in [clips] if order is None else _windows(clips, found.seconds, WINDOW_BATCHES * batch_seconds):
+        longest = np.inf  # a window starts a batch
+        for i in sorted(window, key=lambda i: (-found.seconds[i], found.digests[i])):
+            if not batches or (len(batches[-1]) + 1) * longest > batch_seconds:
+                batches.append([])
+                longest = cost[i]
+            batches[-1].append(i)
     return batches
+
+
+def _windows(clips: list[int], seconds: np.ndarray, limit: float) -> Iterator[list[int]]:
+    """Consecutive clips that hold about `limit` seconds of audio together."""
+    window, held = [], 0.0
+    for i in clips:
+        if window and held + seconds[i] > limit:
+            yield window
+            window, held = [], 0.0
+        window.append(i)
+        held += seconds[i]
+    yield window
+
+
+class _Passing:
+    """Clips of a stream for a plan that takes those of a window out of order: what the stream passes before its turn is held."""
+
+    def __init__(self, audio_of, digests: Sequence[bytes], coming: list[int]):
+        self.audio_of, self.digests, self.coming = audio_of, digests, coming[::-1]
+        self.held: dict[int, bytes] = {}
+
+    def __call__(self, position: int) -> bytes:
+        while position not in self.held:
+            i = self.coming.pop()
+            try:
+                self.held[i] = self.audio_of(i)
+            except AudioError:
+                self.held[i] = b""
+            if audio_digest(self.held[i]) != self.digests[i]:
+                raise UserError("the dataset has changed while it was read: start again")
+        return self.held.pop(position)
 
 
 class _Decode(Dataset):
@@ -159,6 +204,8 @@ class _Decode(Dataset):
             except AudioError as error:
                 failures[i] = str(error)
                 continue
+            except UserError as error:  # told by value: torch would wrap what a worker raises in a traceback
+                return error
             positions.append(i)
             waveforms.append(waveform)
         return positions, waveforms, failures, time.perf_counter() - start
@@ -212,6 +259,7 @@ def extract(
     padding: str,
     max_seconds: float,
     layers: str = "last",
+    order: Sequence[int] | None = None,
     rank: int = 0,
     n_ranks: int = 1,
     progress: bool = False,
@@ -224,14 +272,15 @@ def extract(
         found: the corpus's catalogue.
         store: where the embeddings go; shared by all ranks.
         padding, max_seconds, layers: as in `AudioEncoder.embed`.
+        order: positions of all clips in the order of reading, for a corpus that is streamed.
         rank, n_ranks: this process among all of them; batches are dealt out longest first.
         progress: whether to show a progress bar.
 
     Raises:
-        UserError: if the store cannot be written, or one clip does not fit into memory.
+        UserError: if the store cannot be written, one clip does not fit into memory, or a stream breaks; what was encoded is kept.
     """
     kind = "cpu" if encoder.device.type == "cpu" else "gpu"
-    plan = plan_batches(found, max_seconds, padding == "max_length", BATCH_SECONDS[kind])
+    plan = plan_batches(found, max_seconds, padding == "max_length", BATCH_SECONDS[kind], order)
     todo = [[i for i in batch if found.digests[i] not in store] for batch in plan]
     todo = [batch for batch in todo if batch][rank::n_ranks]
     done = Extraction()
@@ -239,10 +288,14 @@ def extract(
         return done
     start = time.perf_counter()
     n_clips = sum(map(len, todo))
+    workers = min(WORKERS[kind], len(todo))
+    if order is not None:
+        mine = {i for batch in todo for i in batch}
+        audio_of, workers = _Passing(audio_of, found.digests, [i for i in order if i in mine]), 1
     loader = DataLoader(
         _Decode(todo, audio_of, encoder.sampling_rate, max_seconds),
         batch_size=None,
-        num_workers=min(WORKERS[kind], len(todo)) if n_clips >= 64 else 0,
+        num_workers=workers if n_clips >= 64 else 0,
         prefetch_factor=4 if n_clips >= 64 else None,
         collate_fn=_as_is,
     )
@@ -251,7 +304,10 @@ def extract(
     label = "encode" if n_ranks == 1 else f"encode (share 1 of {n_ranks})"
     try:
         with _bar(label, n_clips, progress) as bar:
-            for positions, waveforms, failures, decode_s in loader:
+            for item in loader:
+                if isinstance(item, UserError):
+                    raise item
+                positions, waveforms, failures, decode_s = item
                 vectors = dict(zip(positions, _embed(encoder, waveforms, **settings), strict=True))
                 failures |= {i: vector for i, vector in vectors.items() if isinstance(vector, str)}
                 good = {found.digests[i]: vector for i, vector in vectors.items() if i not in failures}

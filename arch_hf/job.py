@@ -30,6 +30,7 @@ class Job:
     output_dir: str = "results"
     cache_dir: str | None = None
     limit: int | None = None
+    streaming: bool = False
     overwrite: bool = False
     trust_remote_code: bool = False
     probe: str = "linear"

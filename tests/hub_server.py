@@ -41,7 +41,7 @@ class HubServer:
     def __init__(self, token="hf_loopback_secret", read_only_token="hf_read_only_secret"):
         self.token, self.read_only_token = token, read_only_token
         self.repos, self.blobs, self.faults, self.hooks, self.requests = {}, {}, [], [], []
-        self.lock = threading.RLock()
+        self.lock, self.sent = threading.RLock(), 0  # bytes of all answers
         hub = self
 
         class Handler(_Handler):
@@ -167,6 +167,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
         if self.command != "HEAD":
+            self.server_hub.sent += len(data)
             self.wfile.write(data)
 
     # -- who may do what ------------------------------------------------------------------------------------------------

@@ -40,6 +40,7 @@ def add_parser(subparsers) -> None:
     add("--output_dir", default="results", help="where the result files go (default: results)")
     add("--cache_dir", help="where embeddings are kept (default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf)")
     add("--limit", type=int, metavar="N", help="at most N clips per split: a quick look, not a score")
+    add("--streaming", action="store_true", help="read datasets from the Hub in passing, without a copy on disk")
     add("--overwrite", action="store_true", help="score again what has a complete result already")
     add("--dry_run", action="store_true", help="say what there is to do, how much of it is stored already, and stop")
     add("--push_to_hub", action="store_true", help="put the results on the model's page")
@@ -80,6 +81,7 @@ def run(args) -> int:
         **{name: getattr(args, name) for name in fields},
         datasets=tuple(args.datasets),
         shots=tuple(args.shots),
+        streaming=args.streaming,
         overwrite=args.overwrite,
         trust_remote_code=args.trust_remote_code,
         dataset_options={name: getattr(args, name) for name in columns if getattr(args, name)},

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import datasets
 import huggingface_hub
-from datasets import Audio, Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from arch_hf.corpora.foreign import adapt, corpus_from_facts
 from arch_hf.corpora.registry import CORPUS_NAMES, get_corpus, unknown_corpus
 from arch_hf.corpora.spec import Corpus
+from arch_hf.corpora.stream import ClipStream, audio_as_it_is, first_line, open_stream
 from arch_hf.errors import UserError
 
 FACTS_FILE = "arch.json"
@@ -22,7 +23,8 @@ FACTS_FILE = "arch.json"
 
 @dataclass
 class Found:
-    """A dataset with our columns and split names, its facts, and which one it is. `facts` is the content of its arch.json."""
+    """A dataset with our columns and split names, its facts, and which one it is. `facts` is the content of its arch.json; `stream` is
+    where its audio comes from, if that is not in the dataset."""
 
     dataset: DatasetDict
     corpus: Corpus
@@ -30,6 +32,7 @@ class Found:
     config: str | None
     revision: str | None
     facts: dict = field(default_factory=dict)
+    stream: ClipStream | None = None
 
 
 def find(
@@ -39,6 +42,7 @@ def find(
     config: str | None,
     columns: Mapping[str, str | None],
     splits: Mapping[str, str],
+    streaming: bool = False,
 ) -> Found:
     """The dataset of this name: see `load_corpus`."""
     short = name.removeprefix("arch/")
@@ -51,13 +55,14 @@ def find(
         folders.insert(0, Path(data_dir) / (short if short in CORPUS_NAMES else name))
     for folder in folders:
         if folder.is_dir():
-            return _from_folder(folder, config, columns, splits)
+            return _from_folder(folder, config, columns, splits, streaming)
     if short not in CORPUS_NAMES and (name.count("/") != 1 or name.startswith((".", "/"))):
         raise UserError(f"no such folder: {name}" if "/" in name else unknown_corpus(name))
-    return _from_hub(f"arch/{short}" if short in CORPUS_NAMES else name, revision, config, columns, splits)
+    repo_id = f"arch/{short}" if short in CORPUS_NAMES else name
+    return _from_hub(repo_id, revision, config, columns, splits, streaming)
 
 
-def _from_folder(folder: Path, config, columns, splits):
+def _from_folder(folder: Path, config, columns, splits, streaming):
     facts = {}
     if (folder / FACTS_FILE).is_file():
         try:
@@ -65,13 +70,13 @@ def _from_folder(folder: Path, config, columns, splits):
         except (OSError, ValueError) as error:
             raise UserError(f"{folder / FACTS_FILE} cannot be read ({error}); prepare the corpus again") from None
     if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        dataset = load_from_disk(str(folder))
+        dataset, stream = load_from_disk(str(folder)), None  # read where it lies in any case
     else:
-        dataset = _load(str(folder), str(folder), config, None)
-    return _interpret(dataset, str(folder), facts, columns, splits, config, None)
+        dataset, stream = _load(str(folder), config, None, columns, streaming)
+    return _interpret(dataset, stream, str(folder), facts, columns, splits, config, None)
 
 
-def _from_hub(repo_id: str, revision, config, columns, splits):
+def _from_hub(repo_id: str, revision, config, columns, splits, streaming):
     short = repo_id.removeprefix("arch/")
     hint = ""
     if repo_id.startswith("arch/") and short in CORPUS_NAMES:
@@ -92,13 +97,17 @@ def _from_hub(repo_id: str, revision, config, columns, splits):
         Exception
     ):  # no connection, in whatever words huggingface_hub's HTTP client has for it: a copy in the cache may do
         online = False
+    if streaming and not online:
+        raise UserError(
+            f"the Hub does not answer for {repo_id}, which --streaming reads from there; without it a copy in the cache would do{hint}"
+        )
     facts = {}
     with contextlib.suppress(HfHubHTTPError, OSError, ValueError):  # only what `prepare` made has such a file
         path = hf_hub_download(repo_id, FACTS_FILE, repo_type="dataset", revision=revision, local_files_only=not online)
         facts = json.loads(Path(path).read_text(encoding="utf-8"))
     with contextlib.nullcontext() if online else _offline():
-        dataset = _load(repo_id, repo_id, config, revision, hint)
-    return _interpret(dataset, repo_id, facts, columns, splits, config, revision)
+        dataset, stream = _load(repo_id, config, revision, columns, streaming, hint)
+    return _interpret(dataset, stream, repo_id, facts, columns, splits, config, revision)
 
 
 @contextlib.contextmanager
@@ -112,40 +121,17 @@ def _offline():
         datasets.config.HF_HUB_OFFLINE, huggingface_hub.constants.HF_HUB_OFFLINE = before
 
 
-def _load(path: str, shown: str, config, revision, hint: str = ""):
+def _load(path: str, config, revision, columns, streaming: bool, hint: str = ""):
     try:
-        with _audio_as_it_is():
-            return load_dataset(path, config, revision=revision)
+        if streaming:
+            return open_stream(path, config, revision, columns.get("audio"))
+        with audio_as_it_is():
+            return load_dataset(path, config, revision=revision), None
     except Exception as error:  # datasets raises many kinds; what the first of them says is what the user needs
-        while error.__cause__ is not None:
-            error = error.__cause__
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
-        raise UserError(f"the dataset {shown} cannot be loaded: {reason}{hint}") from None
+        raise UserError(f"the dataset {path} cannot be loaded: {first_line(error)}{hint}") from None
 
 
-@contextlib.contextmanager
-def _audio_as_it_is():
-    """Let `datasets` read folders of audio files without torchcodec.
-
-    It asks for torchcodec as soon as it builds an Audio column from files, also where it only notes their paths or bytes.
-    """
-    original = Audio.encode_example
-
-    def encode_example(self, value):
-        if isinstance(value, str):
-            return {"bytes": None, "path": value}
-        if isinstance(value, dict) and (value.get("bytes") is not None or value.get("path")):
-            return {"bytes": value.get("bytes"), "path": value.get("path")}
-        return original(self, value)
-
-    Audio.encode_example = encode_example
-    try:
-        yield
-    finally:
-        Audio.encode_example = original
-
-
-def _interpret(dataset, dataset_id: str, facts: dict, columns, splits, config, revision) -> Found:
+def _interpret(dataset, stream, dataset_id: str, facts: dict, columns, splits, config, revision) -> Found:
     """Give a dataset our columns and splits: as they are if `prepare` made them, else recognised."""
     if isinstance(dataset, Dataset):
         dataset = DatasetDict({"train": dataset})
@@ -155,4 +141,4 @@ def _interpret(dataset, dataset_id: str, facts: dict, columns, splits, config, r
         corpus = get_corpus(name) if name in CORPUS_NAMES else corpus_from_facts(facts, dataset)
     else:
         dataset, corpus = adapt(dataset, dataset_id, columns, splits)
-    return Found(dataset, corpus, dataset_id, config, revision, facts)
+    return Found(dataset, corpus, dataset_id, config, revision, facts, stream)

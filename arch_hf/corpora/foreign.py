@@ -59,7 +59,7 @@ def adapt(
         task="multi_label" if multi else "single_label",
         classes=(),
         splits={split: len(part) for split, part in dataset.items()},
-        max_seconds=_longest(dataset),
+        max_seconds=None,
         licence="",
         citation="",
         homepage="",
@@ -212,18 +212,25 @@ def _class_labels(dataset: DatasetDict, there: str) -> DatasetDict:
     return DatasetDict(encoded)
 
 
-def _longest(dataset: DatasetDict) -> float:
-    """Seconds of the longest clip, rounded up, at most MAX_SECONDS: what arch-v1 pads every clip to."""
+def padded_seconds(longest: float) -> float:
+    """What arch-v1 pads every clip to: seconds of the longest, rounded up, at most MAX_SECONDS.
+
+    Example:
+        >>> padded_seconds(4.2), padded_seconds(0.3), padded_seconds(600)
+        (5.0, 1.0, 30.0)
+    """
+    return float(min(MAX_SECONDS, max(1, np.ceil(longest))))
+
+
+def longest_clip(clips: Dataset) -> float:
+    """Seconds of the longest clip by their headers, as far as it matters: of a clip as long as MAX_SECONDS the search stops."""
     longest = 0.0
-    for part in dataset.values():
-        for audio in part.select_columns("audio").iter(batch_size=64):
-            for clip in audio["audio"]:
-                try:
-                    longest = max(
-                        longest, audio_info(clip["bytes"] if clip["bytes"] is not None else clip["path"]).seconds
-                    )
-                except AudioError:
-                    continue  # the extraction will name it
-            if longest >= MAX_SECONDS:
-                return MAX_SECONDS
-    return float(max(1, int(np.ceil(longest))))
+    for audio in clips.select_columns("audio").iter(batch_size=64):
+        for clip in filter(None, audio["audio"]):
+            try:
+                longest = max(longest, audio_info(clip["bytes"] if clip["bytes"] is not None else clip["path"]).seconds)
+            except AudioError:
+                continue  # the extraction will name it
+        if longest >= MAX_SECONDS:
+            break
+    return longest

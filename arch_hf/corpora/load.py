@@ -7,10 +7,11 @@ import numpy as np
 from datasets import Audio, ClassLabel, Dataset, List, concatenate_datasets
 
 from arch_hf.corpora.find import Found, find
-from arch_hf.corpora.foreign import parse_splits
+from arch_hf.corpora.foreign import longest_clip, padded_seconds, parse_splits
 from arch_hf.corpora.registry import SYNTHETIC_NAMES, get_corpus
 from arch_hf.corpora.spec import ClipTable, Corpus
-from arch_hf.errors import UserError
+from arch_hf.corpora.stream import ClipStream, reading_order
+from arch_hf.errors import AudioError, UserError
 
 
 @dataclass
@@ -21,6 +22,8 @@ class CorpusData:
     dataset it is. `clips` is in canonical order, split by split, with the columns audio (undecoded: {"bytes", "path"}),
     clip_id, group, label or labels, and arch_v1_split and arch_v1_label where the paper differs. `table` is the same clips
     without audio. `excluded` names the known-bad clips that are in neither: [{"clip_id", "reason"}].
+
+    With `stream`, the audio is not in `clips` but read in passing: clips are best asked for in the given `order`.
     """
 
     corpus: Corpus
@@ -30,6 +33,7 @@ class CorpusData:
     clips: Dataset
     table: ClipTable
     excluded: list[dict] = field(default_factory=list)
+    stream: ClipStream | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -59,14 +63,36 @@ class CorpusData:
         return list((feature if isinstance(feature, ClassLabel) else feature.feature).names)
 
     def audio(self, index: int) -> bytes:
-        """One clip's encoded bytes, as in the dataset."""
+        """One clip's encoded bytes, as in the dataset.
+
+        Raises:
+            AudioError: if the dataset holds no audio for this clip.
+            UserError: if a file of it cannot be read, or the stream breaks.
+        """
         audio = self.clips[index]["audio"]
+        if self.stream is not None:
+            return self.stream.audio(audio["path"])
+        if audio is None:
+            raise AudioError("no audio")
         if audio["bytes"] is not None:
             return audio["bytes"]
         try:
             return Path(audio["path"]).read_bytes()
         except OSError as error:
             raise UserError(f"{self.table.clip_id[index]}: cannot read {audio['path']} ({error.strerror})") from None
+
+    @property
+    def order(self) -> list[int] | None:
+        """Positions of all clips in the order in which the stream passes them; None where any clip can be read at any time."""
+        if self.stream is None:
+            return None
+        return reading_order([audio["path"] for audio in read_column(self.clips, "audio")])
+
+    def measured(self, longest: float) -> "CorpusData":
+        """The same with the corpus's `max_seconds` known, where only its clips can say it: `longest` is the seconds of the longest."""
+        if self.corpus.max_seconds is not None:
+            return self
+        return replace(self, corpus=replace(self.corpus, max_seconds=padded_seconds(longest)))
 
     def _column(self, column: str) -> str:
         if column == "arch_v1_label" and column in self.clips.features:
@@ -93,6 +119,7 @@ def load_corpus(
     fold_column: str | None = None,
     group_column: str | None = None,
     splits: dict[str, str] | str | None = None,
+    streaming: bool = False,
 ) -> CorpusData:
     """Load a corpus by name, a dataset by Hub id, or a folder.
 
@@ -103,6 +130,9 @@ def load_corpus(
 
     `limit` keeps that many clips of each split: those that spread over the classes most evenly, the first of each class in
     canonical order first. It is for a quick try; the scores mean nothing.
+
+    With `streaming` nothing is copied to the disk: labels and splits are read at once, the audio where it lies and when it is asked for,
+    and `corpus.max_seconds` of a dataset that is not built in is None until its clips have been read (`CorpusData.measured`).
 
     Raises:
         UserError: if there is no such corpus, it cannot be reached, or what it holds cannot be told from its columns.
@@ -123,8 +153,11 @@ def load_corpus(
         found = Found(generate(name), corpus, name, None, corpus.version)
     else:
         columns = {"audio": audio_column, "label": label_column, "fold": fold_column, "group": group_column}
-        found = find(name, data_dir, revision, config, columns, parse_splits(splits))
-    return _corpus_data(found, limit)
+        found = find(name, data_dir, revision, config, columns, parse_splits(splits), streaming)
+    data = _corpus_data(found, limit)
+    if data.stream is None and data.corpus.max_seconds is None:
+        data = data.measured(longest_clip(data.clips))
+    return data
 
 
 def _corpus_data(found: Found, limit: int | None) -> CorpusData:
@@ -165,7 +198,7 @@ def _corpus_data(found: Found, limit: int | None) -> CorpusData:
         {"clip_id": clip["clip_id"], "reason": clip["reason"]} for clip in found.facts.get("excluded_clips", ())
     ]
     corpus = replace(corpus, classes=tuple(names))
-    return CorpusData(corpus, found.id, found.config, found.revision, clips, table, excluded)
+    return CorpusData(corpus, found.id, found.config, found.revision, clips, table, excluded, found.stream)
 
 
 def _spread(clips: Dataset, limit: int) -> np.ndarray:

@@ -48,7 +48,8 @@ class Corpus:
 
     `read` takes the raw folder and yields every clip that is there or that the metadata lists, in any order: the canonical
     order is `splits`, then `clip_id`. `splits` maps each split of the full corpus to its number of clips, in order. `classes`
-    is empty where they are those that the metadata hold, sorted. Durations are in seconds. `rehost` says whether the licence lets
+    is empty where they are those that the metadata hold, sorted. Durations are in seconds; `max_seconds` is None where nobody
+    has stated it and the clips have not been measured yet (`CorpusData.measured`). `rehost` says whether the licence lets
     anyone publish the audio again ("public") or not ("private", with the reason).
     """
 
@@ -58,7 +59,7 @@ class Corpus:
     task: Literal["single_label", "multi_label"]
     classes: tuple[str, ...]
     splits: Mapping[str, int]
-    max_seconds: float
+    max_seconds: float | None
     licence: str
     citation: str
     homepage: str
