@@ -55,7 +55,8 @@ function start() {
   const filtered = () => (tab === "board" ? arrange() : DRAW[tab]());
   chips(byId("domains"), Object.entries(DATA.domains).filter(([key]) => domains.has(key)), state.domains, () => DRAW[tab]());
   chips(byId("sizes"), Object.entries(DATA.sizes).filter(([key]) => sizes.has(key)), state.sizes, filtered);
-  chips(byId("sources"), [[0, "Evaluated"], [1, "Paper"]], state.sources, filtered);
+  const sources = new Set(everything.map((row) => row[ROW.published]));
+  chips(byId("sources"), [[0, "Evaluated"], [1, "Paper"]].filter(([key]) => sources.has(key)), state.sources, filtered);
   byId("extras").hidden = !DATA.views.some((view) => view.columns.some((column, index) => hasDelta(view, index)));
   chips(byId("extras"), [["delta", "Δ to the paper"]], state.differences, () => DRAW[tab]());
   byId("fold").open = !matchMedia("(max-width: 720px)").matches;

@@ -203,6 +203,6 @@ function layerChart(model, lines) {
   labels.sort((a, b) => a.at - b.at);
   labels.forEach((label, index) => (label.at = Math.max(label.at, index ? labels[index - 1].at + 13 : top)));
   for (let index = labels.length - 1, limit = height - bottom + 8; index >= 0; index--, limit -= 13) labels[index].at = Math.min(labels[index].at, limit);
-  for (const { text, at, stroke } of labels) svg.append(makeSvg("text", { x: width - right + 10, y: at + 4, style: `fill:${stroke}` }, text));
+  for (const { text, at, stroke } of labels) svg.append(makeSvg("text", { x: width - right + 10, y: at + 4, style: `fill:${stroke}` }, text.length > 15 ? text.slice(0, 14) + "…" : text));
   return svg;
 }

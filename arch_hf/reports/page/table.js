@@ -6,7 +6,7 @@ function boardColumns() {
   const columns = [
     { key: "name", title: "Model", value: (row) => row[ROW.name], text: true },
     { key: "size", title: "Size", width: 4.2, value: (row) => row[ROW.parameters] ?? null, draw: drawSize },
-    { key: "rank", title: "Rank", width: 4.4, value: (row) => row[ROW.rank], draw: drawRank, up: true },
+    { key: "rank", title: "Rank", width: 4.8, value: (row) => row[ROW.rank], draw: drawRank, up: true },
   ];
   const mean = (title, index, group) => ({
     key: "mean-" + AVERAGES[index],
