@@ -5,6 +5,7 @@ import html
 import importlib.util
 import io
 import json
+import math
 import re
 import sys
 from pathlib import Path
@@ -64,7 +65,7 @@ def no_plots(monkeypatch):
     """They take seconds; one test below draws them."""
     from arch_hf.reports import plots
 
-    monkeypatch.setattr(plots, "write_plots", lambda board, folder: iter(()))
+    monkeypatch.setattr(plots, "planned_plots", lambda board: [])
 
 
 @pytest.fixture
@@ -210,6 +211,9 @@ def test_broken_foreign_and_double_files_are_named(tmp_path, capsys, no_plots):
         "newer.json": make_result() | {"schema_version": 99},
         "text_version.json": make_result() | {"schema_version": "1"},
         "above_one.json": make_result(score=1.5),
+        "class_not_a_number.json": make_result(
+            per_class=[{"class": name, "recall": value} for name, value in (("a", 0.5), ("b", math.nan))]
+        ),
         "no_score.json": make_result(metrics={"accuracy": {"mean": None}}),
         "foreign.json": {"hello": "world"},
     }
@@ -221,8 +225,8 @@ def test_broken_foreign_and_double_files_are_named(tmp_path, capsys, no_plots):
     assert main(["report", str(results), "--output", str(tmp_path / "out")]) == 0
     errors = capsys.readouterr().err
     left_out = {re.match(r"left out: (.*?\.json)", line)[1].split("/")[-1] for line in errors.splitlines()}
-    assert left_out == {"newer.json", "text_version.json", "above_one.json", "no_score.json", "foreign.json", "broken.json", "bytes.json",
-                        "deep.json", "esc50.json"}  # fmt: skip
+    assert left_out == {"newer.json", "text_version.json", "above_one.json", "class_not_a_number.json", "no_score.json", "foreign.json",
+                        "broken.json", "bytes.json", "deep.json", "esc50.json"}  # fmt: skip
     assert "us/ours | B | **70.00** |" in (tmp_path / "out" / "leaderboard.md").read_text()
 
 
@@ -239,13 +243,26 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
 
 
 def test_plots_without_matplotlib_are_one_line(tmp_path, capsys, monkeypatch):
-    for name in ("plots", "plots_detail"):
+    for name in ("plots", "plots_detail", "plots_style", "plots_views"):
         monkeypatch.delitem(sys.modules, f"arch_hf.reports.{name}", raising=False)
         monkeypatch.delattr(arch_hf.reports, name, raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
     assert main(["report", "--output", str(tmp_path)]) == 1
     assert "pip install" in capsys.readouterr().err
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".md", ".tex"]
+
+
+def test_plots_are_the_same_each_time_and_however_they_are_drawn(monkeypatch):
+    from arch_hf.reports.plots import drawing
+
+    board = load_board(None)
+    with drawing(board) as files:
+        forked = dict(files)
+    monkeypatch.setattr(sys, "platform", "darwin")  # where a fork is not safe: one after the other
+    with drawing(board) as files:
+        assert dict(files) == forked
+    stems = ("accuracy_vs_gflop", "accuracy_vs_parameters", "critical_difference", "radar")
+    assert sorted(forked) == [f"{stem}.{kind}" for stem in stems for kind in ("png", "svg")]
 
 
 def test_results_of_the_main_job_are_read(tmp_path):

@@ -1,5 +1,6 @@
 """`arch-hf report`: a page, tables and plots from a folder of results."""
 
+import gc
 import sys
 
 from arch_hf.errors import UserError
@@ -17,6 +18,14 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> int:
+    gc.disable()  # thousands of results, hardly a cycle: the collector would walk them all again and again
+    try:
+        return _report(args)
+    finally:
+        gc.enable()
+
+
+def _report(args) -> int:
     from arch_hf.reports import load_board, write_report
 
     board = load_board(args.results_dir)

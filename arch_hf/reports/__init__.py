@@ -4,6 +4,8 @@ results --reading--> Result --board--> Board (views, best marks, averages, ranks
 """
 
 from collections.abc import Iterator
+from contextlib import nullcontext
+from itertools import chain
 from pathlib import Path
 
 from arch_hf.errors import UserError
@@ -45,12 +47,14 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {output_dir} ({error.strerror})") from None
-    for suffix, render in TEXT_FORMATS.items():
-        path = output_dir / f"leaderboard.{suffix}"
-        write_atomically(path, render(board).encode("utf-8"))
-        yield path
     try:
-        from arch_hf.reports import plots
+        from arch_hf.reports.plots import drawing
     except ImportError:
-        raise UserError("no plots: matplotlib is not installed; pip install 'arch-hf[plots]'") from None
-    yield from plots.write_plots(board, output_dir)
+        drawing = None
+    with drawing(board) if drawing else nullcontext(()) as plots:
+        tables = ((f"leaderboard.{suffix}", render(board).encode("utf-8")) for suffix, render in TEXT_FORMATS.items())
+        for name, content in chain(tables, plots):
+            write_atomically(output_dir / name, content)
+            yield output_dir / name
+    if drawing is None:
+        raise UserError("no plots: matplotlib is not installed; pip install 'arch-hf[plots]'")

@@ -5,44 +5,43 @@ from collections.abc import Callable, Iterator
 from matplotlib.figure import Figure
 
 from arch_hf.reports.board import TWELVE_KEYS, Board, Column, LayerTable, Row, View, layer_name, layer_tables
-from arch_hf.reports.plots import (
+from arch_hf.reports.plots_style import (
     COLOURS,
     DASHES,
     MARKERS,
-    MOST_CONFUSIONS,
-    MOST_IN_INTERVALS,
     MOST_IN_RADAR,
+    axes_at,
     label,
+    name_rows,
+    panel_grid,
     row_label,
     safe_name,
+    text_width,
 )
 from arch_hf.reports.reading import Result
+
+MOST_IN_INTERVALS = 10
+MOST_CONFUSIONS = 6
 
 
 def intervals(view: View) -> Figure:
     """One panel per corpus: our scores with their 95% intervals, best first, and the same models' published scores as rings."""
     columns = [column for column in view.columns if any(column.key in row.cells for row in view.own_rows)]
     rows = {column.key: _interval_rows(view, column) for column in columns}
-    wide = min(3, len(columns))
-    deep = -(-len(columns) // wide)
-    tallest = max(len(chosen) for chosen in rows.values())
-    width, height = 4.4 * wide, 0.7 + deep * (0.8 + 0.22 * tallest)
-    figure = Figure(figsize=(width, height))
-    panels = figure.subplots(deep, wide, squeeze=False).flat
-    # Room for the names left of each panel, set by hand: a layout that measures every name takes seconds.
-    figure.subplots_adjust(left=2.1 / width, right=1 - 0.15 / width, top=1 - 0.75 / height, bottom=0.35 / height)
-    figure.subplots_adjust(wspace=2.15 / (4.4 - 2.2), hspace=0.65 / (0.15 + 0.22 * tallest))
+    titles = [
+        f"{label(column.title)} ({'mAP' if column.metric == 'map_macro' else 'accuracy'}, %)" for column in columns
+    ]
+    left = 0.3 + text_width({row_label(row) for chosen in rows.values() for row in chosen}, 7)
+    width = max(2.4, text_width(titles, 9))
+    heights = [0.16 * max(3, len(rows[column.key])) for column in columns]
+    figure, panels = panel_grid(left, width, heights)
     published = {row.model_id: row for row in view.rows if row.published}
-    for column, axes in zip(columns, panels, strict=False):
+    for column, title, axes in zip(columns, titles, panels, strict=True):
         _draw_intervals(axes, rows[column.key], column, published)
-        axes.set_yticks(range(len(rows[column.key])), [row_label(row) for row in rows[column.key]], fontsize=7)
-        axes.set_ylim(len(rows[column.key]) - 0.4, -0.6)
-        axes.grid(axis="y", visible=False)
-        axes.set_title(
-            f"{label(column.title)} ({'mAP' if column.metric == 'map_macro' else 'accuracy'}, %)", fontsize=9
-        )
-    for axes in panels:
-        axes.set_visible(False)
+        name_rows(axes, [row_label(row) for row in rows[column.key]], 7)
+        axes.tick_params(labelsize=8)
+        axes.locator_params(axis="x", nbins=4)
+        axes.set_title(title, fontsize=9)
     figure.suptitle(f"ARCH, {label(view.title)}: 95% intervals; ring: published; grey: incomplete")
     return figure
 
@@ -88,25 +87,21 @@ def layer_curves(tables: list[LayerTable], protocol: str) -> Figure:
     columns = list(dict.fromkeys(column for table in tables for column in table.columns if _is_layered(table, column)))
     columns.sort(key=lambda column: TWELVE_KEYS.index(column.key) if column.key in TWELVE_KEYS else len(TWELVE_KEYS))
     layers = sorted({layer for table in tables for layer in table.layers}, key=lambda layer: (layer == -1, layer))
-    wide = min(3, len(columns))
-    deep = -(-len(columns) // wide)
-    figure = Figure(figsize=(1.2 + 3.4 * wide, 1.0 + 2.3 * deep), layout="constrained")
-    panels = figure.subplots(deep, wide, squeeze=False).flat
-    for column, axes in zip(columns, panels, strict=False):
+    figure, panels = panel_grid(0.55, 3.0, [1.9] * len(columns), below=0.35)
+    step = -(-len(layers) // 9)
+    ticks = [
+        place for place, layer in enumerate(layers) if layer == -1 or (place % step == 0 and place < len(layers) - 2)
+    ]
+    for column, axes in zip(columns, panels, strict=True):
         for index, table in enumerate(tables):
             _draw_layers(axes, table, column, layers, index)
-        step = -(-len(layers) // 9)
-        ticks = [place for place, layer in enumerate(layers) if layer == -1 or place % step == 0]
         axes.set_xticks(ticks, ["last" if layers[place] == -1 else str(layers[place]) for place in ticks])
         axes.set_title(label(column.title), fontsize=9)
-    for axes in panels:
-        axes.set_visible(False)
-    figure.supylabel("Score (%)")
-    figure.suptitle(f"ARCH, {label(protocol)}, score by layer (band: 95% interval)")
+    figure.suptitle(f"ARCH, {label(protocol)}, score (%) by layer (band: 95% interval)")
     handles = {
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }
-    figure.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=min(3, len(handles)))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=min(len(panels), 3, len(handles)))
     return figure
 
 
@@ -158,32 +153,28 @@ def confusion(result: Result) -> Figure:
     """Rows are the truth, each adds up to 100%. Cividis grows lighter evenly, so that it reads in grey and for any colour vision."""
     n = len(result.classes)
     shares = [[100 * count / (sum(row) or 1) for count in row] for row in result.confusion]
-    side = max(3.6, min(13.0, 1.6 + 0.24 * n))
-    figure = Figure(figsize=(side + 1.6, side + 0.6))
-    axes = figure.add_subplot()
-    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100)
-    size = 8 if n <= 20 else 6 if n <= 60 else 4.5
-    axes.set_xticks(range(n), [label(name, 24) for name in result.classes], rotation=90, fontsize=size)
-    axes.set_yticks(range(n), [label(name, 24) for name in result.classes], fontsize=size)
-    axes.grid(False)
-    axes.tick_params(length=0)
+    names = [label(name, 24) for name in result.classes]
+    size, cell = (8, 0.32) if n <= 20 else (6, 0.17) if n <= 60 else (4.5, min(0.11, 13 / n))
+    side, room = max(2.6, cell * n), text_width(names, size) + 0.5
+    figure = Figure(figsize=(room + side + 3, room + side + 0.8))
+    axes = axes_at(figure, room, room, side, side)
+    axes.set_axis_off()
+    image = axes.imshow(shares, cmap="cividis", vmin=0, vmax=100, interpolation="nearest")
+    name_rows(axes, names, size)
+    for place, name in enumerate(names):
+        axes.text(place, n - 0.5 + 0.08 * n / side, name, rotation=90, ha="center", va="top", size=size)
     if n <= 12:
         for truth, row in enumerate(shares):
             for guess, share in enumerate(row):
                 if share >= 0.5:
-                    axes.text(
-                        guess,
-                        truth,
-                        f"{share:.0f}",
-                        ha="center",
-                        va="center",
-                        fontsize=7,
-                        color="black" if share > 55 else "white",
-                    )
-    axes.set_xlabel("Guess")
-    axes.set_ylabel("Truth")
+                    colour = "black" if share > 55 else "white"
+                    axes.text(guess, truth, f"{share:.0f}", ha="center", va="center", size=7, color=colour)
+    figure.text(
+        0.15 / figure.get_figwidth(), (room + side / 2) / figure.get_figheight(), "Truth", rotation=90, va="center"
+    )
+    figure.text((room + side / 2) / figure.get_figwidth(), 0.15 / figure.get_figheight(), "Guess", ha="center")
     axes.set_title(
         f"{label(result.model_id, 48)}\n{label(result.corpus)}, {label(result.protocol)}, {layer_name(result.layer)}"
     )
-    figure.colorbar(image, ax=axes, label="Share of the row (%)", fraction=0.046, pad=0.03)
+    figure.colorbar(image, cax=axes_at(figure, room + side + 0.15, room, 0.16, side), label="Share of the row (%)")
     return figure

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
+from types import NoneType
 
 from arch_hf.corpora.spec import HEADLINE
 from arch_hf.errors import UserError
@@ -66,13 +67,14 @@ def read_results(results_dir: str | Path) -> tuple[list[Result], list[str]]:
         raise UserError(f"no folder {results_dir}: give the folder that the main job wrote its results to")
     results, skipped = [], []
     for path in sorted(results_dir.rglob("*.json")):
-        name = path.relative_to(results_dir)
         try:
             results.append(parse_result(read_result(path), path))
+            continue
         except UserError as error:
-            skipped.append(f"{name}: {_reason(error, path)}")
+            reason = _reason(error, path)
         except (KeyError, TypeError, ValueError, AttributeError, IndexError, RecursionError) as error:
-            skipped.append(f"{name}: not an arch-hf result of a known form ({type(error).__name__}: {error})")
+            reason = f"not an arch-hf result of a known form ({type(error).__name__}: {error})"
+        skipped.append(f"{path.relative_to(results_dir)}: {reason}")
     return results, skipped
 
 
@@ -139,10 +141,14 @@ def _per_class(block, metric: str) -> tuple[tuple[str, ...], tuple[float | None,
     """Class names and their scores; empty where the result has none."""
     if not block:
         return (), ()
-    names = tuple(_text(entry["class"]) for entry in block)
+    names = tuple(entry["class"] for entry in block)
     key = "average_precision" if metric == "map_macro" else "recall"
-    scores = (entry[key] if entry.get("n_test", 1) else None for entry in block)  # no test clip: no score
-    return names, tuple(None if score is None else _fraction(score) for score in scores)
+    scores = tuple(entry[key] if entry.get("n_test", 1) else None for entry in block)  # no test clip: no score
+    if set(map(type, names)) != {str} or not set(map(type, scores)) <= {int, float, NoneType}:
+        raise TypeError("a class is not text, or its score not a number")
+    if not all(score is None or 0 <= score <= 1 for score in scores):
+        raise ValueError("a score of a class is not a fraction in [0, 1]")
+    return names, scores
 
 
 def _confusion(block, n_classes: int) -> list[list[float]] | None:

@@ -1,0 +1,106 @@
+"""What the plots share: colours, the style, names as text, places in inches. They read without colour too: markers, dashes and direct
+labels tell things apart."""
+
+import re
+from collections.abc import Iterable, Sequence
+
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
+
+from arch_hf.reports import escape
+from arch_hf.reports.board import Row
+
+# Okabe and Ito's colours (jfly.uni-koeln.de/color), told apart with any colour vision; the yellow is left out, too pale on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", "-.", ":", (0, (7, 2)), (0, (3, 1, 1, 1, 1, 1)), (0, (1, 1)))
+MARKERS = ("o", "s", "^", "D", "v", "P", "X")
+SIZE_MARKERS = {"B": "o", "L": "s", "XL": "^", "": "v"}
+PLAIN = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none", "alpha": 0.75}
+DPI = 150
+# Laying out text is what takes the time. So the font is one that comes with matplotlib (no search, and the same everywhere), unhinted;
+# titles stay where they are put; and in an SVG text stays text, which can also be searched and read aloud.
+STYLE = {
+    "font.family": "DejaVu Sans",
+    "font.size": 9,
+    "text.hinting": "none",
+    "svg.fonttype": "none",
+    "text.parse_math": False,  # a dollar sign in a name is a dollar sign
+    "axes.titley": 1.0,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "grid.color": "#DDDDDD",
+    "axes.axisbelow": True,
+    "legend.frameon": False,
+    "svg.hashsalt": "arch-hf",
+    "figure.dpi": DPI,
+}
+MOST_IN_RADAR = 5  # models, each with a colour, a dash and a marker
+
+
+def safe_name(text: str) -> str:
+    """A part of a file name: letters, digits, dot, dash and underscore only.
+
+    Example:
+        >>> safe_name("../a b/<c>")
+        'a_b_c'
+    """
+    return re.sub(r"[^A-Za-z0-9.-]+", "_", text).strip("._")[:80] or "unnamed"
+
+
+def label(text: str, longest: int = 34) -> str:
+    """A name as a plot prints it: long ones cut in the middle."""
+    text = escape.visible(text)
+    if len(text) > longest:
+        text = text[: longest // 2 - 1] + "…" + text[-(longest // 2) :]
+    return text
+
+
+def row_label(row: Row) -> str:
+    if row.published:
+        return f"{row.name} {row.size}{' ◇' if row.audioset else ''} (paper)"
+    return label(row.name) + (f" @ {label(row.revision[:7])}" if row.revision else "")
+
+
+def text_width(texts: Iterable[str], size: float) -> float:
+    """Of the widest text, in inches."""
+    font = FontProperties(size=size)
+    return max(text_to_path.get_text_width_height_descent(text, font, ismath=False)[0] for text in texts) / 72
+
+
+def axes_at(figure: Figure, left: float, bottom: float, width: float, height: float):
+    """Axes at a place given in inches."""
+    wide, high = figure.get_size_inches()
+    return figure.add_axes((left / wide, bottom / high, width / wide, height / high))
+
+
+def panel_grid(left: float, width: float, heights: list[float], below: float = 0.1) -> tuple[Figure, list]:
+    """A figure with a panel for each height, three in a line, each with `left` and `below` inches for what stands beside it."""
+    lines = [heights[start : start + 3] for start in range(0, len(heights), 3)]
+    size = len(lines[0]) * (left + width) + 0.2, 0.4 + below + sum(max(line) + 0.6 for line in lines)
+    figure, panels, top = Figure(figsize=size), [], size[1] - 0.4
+    for line in lines:
+        panels += [
+            axes_at(figure, left + place * (left + width), top - 0.25 - height, width, height)
+            for place, height in enumerate(line)
+        ]
+        top -= max(line) + 0.6
+    return figure, panels
+
+
+def name_rows(axes, names: Sequence[str], size: float) -> None:
+    """One name left of each row, the first on top."""
+    axes.yaxis.set_visible(False)
+    axes.set_ylim(len(names) - 0.5, -0.5)
+    width = axes.get_window_extent().width / DPI
+    for place, name in enumerate(names):
+        axes.text(
+            -0.08 / width,
+            place,
+            name,
+            transform=axes.get_yaxis_transform(),
+            ha="right",
+            va="center_baseline",
+            size=size,
+        )
