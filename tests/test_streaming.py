@@ -177,7 +177,7 @@ def test_a_stream_that_breaks_is_told_in_one_line_and_goes_on_later(online, tmp_
         run(tmp_path)
     message = str(told.value)
     assert "\n" not in message and "Traceback" not in message
-    assert message.startswith("me/birds: me/birds: the stream of the split train broke at clip 37 of 72 (")
+    assert message.startswith("me/birds: the stream of me/birds, split train, broke at clip 37 of 72 (")
     assert message.endswith("); start again to go on: embeddings stored so far are kept")
     done.append(None)  # nothing is cut from here on
     result = run(tmp_path)
@@ -191,11 +191,9 @@ def test_no_clip_is_dropped_or_taken_for_another_in_silence(monkeypatch):
     stream = {"train": rows(range(6)).to_iterable_dataset()}
     fewer, more = (ClipStream(stream, {"train": n}, "me/birds") for n in (7, 5))
     assert [fewer.audio(f"train/{i}/audio") for i in (0, 3, 1)] == [clip(0), clip(3), clip(1)]
-    with pytest.raises(
-        UserError, match="me/birds: the stream of the split train ended after 6 of 7 clips; start again"
-    ):
+    with pytest.raises(UserError, match="the stream of me/birds, split train, ended after 6 of 7 clips; start again"):
         fewer.audio("train/6/audio")
-    with pytest.raises(UserError, match="me/birds: the stream of the split train holds more clips than"):
+    with pytest.raises(UserError, match="the stream of me/birds, split train, holds more clips than"):
         more.audio("train/4/audio")
     nothing = rows(range(2)).remove_columns("audio").add_column("audio", [None] * 2, feature=Audio(decode=False))
     with pytest.raises(AudioError, match="no audio"):
@@ -226,6 +224,6 @@ def test_without_the_hub_there_is_nothing_to_stream(online, monkeypatch):
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
-    with pytest.raises(UserError, match="the Hub does not answer for me/birds, which --streaming reads from there"):
+    with pytest.raises(UserError, match="the Hub does not answer for me/birds: --streaming reads from there"):
         load_corpus("me/birds", streaming=True)
     assert load_corpus("synthetic_events", streaming=True).order is None  # made here, not loaded

@@ -99,7 +99,7 @@ def _from_hub(repo_id: str, revision, config, columns, splits, streaming):
         online = False
     if streaming and not online:
         raise UserError(
-            f"the Hub does not answer for {repo_id}, which --streaming reads from there; without it a copy in the cache would do{hint}"
+            f"the Hub does not answer for {repo_id}: --streaming reads from there; without it, a copy in the cache is used{hint}"
         )
     facts = {}
     with contextlib.suppress(HfHubHTTPError, OSError, ValueError):  # only what `prepare` made has such a file

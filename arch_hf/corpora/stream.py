@@ -70,7 +70,7 @@ class ClipStream:
 
     def _told(self, split: str, what: str) -> str:
         advice = "start again to go on: embeddings stored so far are kept"
-        return f"{self._shown}: the stream of the split {split} {what}; {advice}"
+        return f"the stream of {self._shown}, split {split}, {what}; {advice}"
 
 
 def _parse(place: str) -> tuple[str, int, str]:
