@@ -9,6 +9,7 @@ ahead of the model; each rank reads the whole stream and takes its own batches f
 """
 
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -28,9 +29,9 @@ from arch_hf.errors import AudioError, UserError
 from arch_hf.store import EmbeddingStore, audio_digest, write_atomically
 
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
-BATCH_SECONDS = {"cpu": 16.0, "gpu": 640.0}  # audio per batch; halved as often as memory asks for it
+BATCH_SECONDS = {"cpu": 48.0, "gpu": 960.0}  # audio per batch, a few passes; halved as often as memory asks
 WORKERS = {"cpu": 1, "gpu": 8}  # decoding processes per rank
-WINDOW_BATCHES = 8  # of a stream, so many batches are planned together: their encoded audio is held in memory
+WINDOW_BATCHES = 5  # of a stream, so many batches are planned together: their encoded audio is held in memory
 
 
 @dataclass
@@ -298,6 +299,7 @@ def extract(
         num_workers=workers if n_clips >= 64 else 0,
         prefetch_factor=4 if n_clips >= 64 else None,
         collate_fn=_as_is,
+        worker_init_fn=_step_back if kind == "cpu" else None,
     )
     writer = _Writer(store)
     settings = {"padding": padding, "max_seconds": max_seconds, "layers": layers}
@@ -326,3 +328,9 @@ def extract(
 
 def _as_is(item):
     return item
+
+
+def _step_back(_worker: int) -> None:
+    """Decode when the model leaves a core idle: one core of its that is busy elsewhere keeps all the others waiting."""
+    if hasattr(os, "nice"):
+        os.nice(19)

@@ -247,3 +247,17 @@ def test_weight_norm_is_folded_exactly(tiny):
     assert not torch.nn.utils.parametrize.is_parametrized(conv)
     plain = AutoModel.from_pretrained(tiny("hubert")).encoder.pos_conv_embed.conv
     assert torch.equal(conv.weight, plain.weight)
+
+
+def test_group_norm_of_all_clips_at_once_as_of_each_alone():
+    """The way of a GPU against the way of a CPU."""
+    torch.manual_seed(0)
+    norm, ends = torch.nn.GroupNorm(8, 8), batching.ClipEnds()
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    clip_norm = batching.ClipGroupNorm(norm, torch.nn.Conv1d(1, 8, kernel_size=10, stride=5), ends)
+    ends.samples = torch.tensor([100, 255, 60])  # 19, 50 and 11 frames
+    hidden = 3 * torch.randn(3, 8, 50) + 1
+    with torch.inference_mode():
+        at_once = clip_norm._all_at_once(hidden, torch.tensor([19, 50, 11]))
+        torch.testing.assert_close(at_once, clip_norm(hidden.clone()), atol=1e-6, rtol=1e-5)

@@ -113,7 +113,7 @@ def test_table_2():
             assert score == pytest.approx(float(row[corpus]) / 100) == published_score(model.model_id, corpus)
         assert model.revision is None or re.fullmatch("[0-9a-f]{40}", model.revision)
     assert sum(model.audioset for model in TABLE2_MODELS) == 4
-    assert published_score("ALM/hubert-large-audioset", "ravdess") == 0.7326  # read off the paper's page
+    assert published_score("ALM/hubert-large-audioset", "ravdess") == 0.7326
     assert published_score("logmel", "esc50") is None and published_score("facebook/wav2vec2-base", "other") is None
 
 
