@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
@@ -26,7 +26,7 @@ from tqdm.auto import tqdm
 from arch_hf.audio import DECODER, audio_info, load_audio
 from arch_hf.encoders.encoder import NonFiniteError
 from arch_hf.errors import AudioError, UserError
-from arch_hf.store import EmbeddingStore, audio_digest, write_atomically
+from arch_hf.store import EmbeddingStore, audio_digest, checksum, write_atomically
 
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
 BATCH_SECONDS = {"cpu": 48.0, "gpu": 960.0}  # audio per batch, a few passes; halved as often as memory asks
@@ -74,8 +74,8 @@ def read_catalogue(data, cache_dir: Path, progress: bool = False, order: Sequenc
         order: positions of all clips in the order of reading, for a corpus that is streamed.
     """
     path = Path(cache_dir) / "catalogues" / f"{data.clips._fingerprint}.safetensors"
-    if path.is_file():
-        return _load_catalogue(path)
+    if path.is_file() and (known := _load_catalogue(path)):
+        return known
     n_clips = len(data.table)
     found = Catalogue([b""] * n_clips, np.zeros(n_clips))
     for i in _bar("read", n_clips, progress, range(n_clips) if order is None else order):
@@ -93,7 +93,7 @@ def read_catalogue(data, cache_dir: Path, progress: bool = False, order: Sequenc
     # A failure is looked at again, the file may have been mended; not in a stream, which has another fingerprint then.
     if not found.failures or order is not None:
         keys = np.frombuffer(b"".join(found.digests), np.uint8).reshape(n_clips, -1)
-        metadata = {"failures": json.dumps(found.failures)}
+        metadata = {"failures": json.dumps(found.failures), "sha256": checksum(keys, found.seconds)}
         write_atomically(path, save({"digests": keys, "seconds": found.seconds}, metadata))
     return found
 
@@ -104,11 +104,17 @@ def _bar(label: str, n_clips: int, shown: bool, clips: Iterable[int] | None = No
     return tqdm(clips, desc=label, total=n_clips, unit="clip", mininterval=interval, disable=not shown, leave=False)
 
 
-def _load_catalogue(path: Path) -> Catalogue:
-    with safe_open(path, framework="numpy") as file:
-        failures = json.loads((file.metadata() or {}).get("failures", "{}"))
-        digests = [key.tobytes() for key in file.get_tensor("digests")]
-        return Catalogue(digests, file.get_tensor("seconds"), {int(i): reason for i, reason in failures.items()})
+def _load_catalogue(path: Path) -> Catalogue | None:
+    """What was remembered, or None if that is damaged: the clips are read again."""
+    try:
+        with safe_open(path, framework="numpy") as file:
+            keys, seconds, metadata = file.get_tensor("digests"), file.get_tensor("seconds"), file.metadata()
+            if checksum(keys, seconds) != metadata["sha256"]:
+                return None
+            failures = json.loads(metadata["failures"])
+    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
+        return None
+    return Catalogue([key.tobytes() for key in keys], seconds, {int(i): reason for i, reason in failures.items()})
 
 
 def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:

@@ -58,12 +58,14 @@ def write_atomically(path: Path, data: bytes) -> None:
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
-        raise UserError(f"cannot write {path}: {error.strerror}; what was stored before is kept") from None
+        advice = "make room or choose another folder; what was stored is kept"
+        raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from None
 
 
-def _checksum(digests: np.ndarray, embeddings: np.ndarray) -> str:
+def checksum(digests: np.ndarray, values: np.ndarray) -> str:
+    """SHA-256 over both arrays."""
     sha = hashlib.sha256(np.ascontiguousarray(digests).data)
-    sha.update(np.ascontiguousarray(embeddings).data)
+    sha.update(np.ascontiguousarray(values).data)
     return sha.hexdigest()
 
 
@@ -79,7 +81,7 @@ def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray]:
             expected = (file.metadata() or {}).get("sha256")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"not a whole shard ({error})") from None
-    if _checksum(digests, embeddings) != expected:
+    if checksum(digests, embeddings) != expected:
         raise ValueError("checksum does not match")
     return digests, embeddings
 
@@ -146,7 +148,7 @@ class EmbeddingStore:
         if not recipe_path.exists():
             write_atomically(recipe_path, json.dumps(self.recipe, sort_keys=True, indent=1).encode())
         name = f"{uuid.uuid4().hex}.safetensors"
-        metadata = {"sha256": _checksum(keys, embeddings)}
+        metadata = {"sha256": checksum(keys, embeddings)}
         write_atomically(self.folder / name, save({"digests": keys, "embeddings": embeddings}, metadata))
         self._index(name, keys)
 

@@ -9,6 +9,7 @@ one in every number that is not a time.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -71,23 +72,19 @@ class Campaign:
                 break
             if folder is not None and any(folder.rglob("*.tmp")):
                 break
-            time.sleep(0.05 if folder is None else 0.0005)
-        if job.poll() is not None:
-            assert job.returncode == 0, f"exit status {job.returncode}; see {self.folder / 'log.txt'}"
-            return None
-        victims = [
-            child.pid for child in psutil.Process(job.pid).children() if "evaluate.py" in " ".join(child.cmdline())
-        ]
-        if one_of_them and victims:
-            os.kill(random.choice(victims), signal.SIGKILL)
-            job.wait()  # the launcher ends the others
-            who = "one process"
-        else:
+            if folder is None:
+                time.sleep(0.05)  # else without a pause: a file is written in a millisecond
+        ranks = psutil.Process(job.pid).children() if self.args.processes > 1 and job.poll() is None else []
+        if one_of_them and ranks:
+            random.choice(ranks).kill()
+        elif job.poll() is None:
             os.killpg(job.pid, signal.SIGKILL)
-            job.wait()
-            for pid in victims:
-                psutil.wait_procs([psutil.Process(pid)] if psutil.pid_exists(pid) else [], timeout=10)
-            who = "all"
+            for rank in ranks:  # the launcher puts them into groups of their own
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    rank.kill()
+        if job.wait() == 0:  # the launcher ends the other processes of one that died
+            return None
+        who = "one process" if one_of_them and ranks else "all"
         leftovers = [path.name for path in self.folder.rglob("*.tmp")]
         return f"{who}, {len(leftovers)} half-written file(s) left"
 
@@ -134,7 +131,7 @@ def run(folder: Path, args) -> None:
         campaign.folder.mkdir()
         while kills < args.kills:
             when = ("instant", "shard", "instant", "result")[kills % 4]
-            what = campaign.kill(when, args.processes > 1 and kills % 2 == 1, wall)
+            what = campaign.kill(when, args.processes > 1 and kills % 2 == 1, wall / 2)
             stored, twice = campaign.check()
             if what is None:
                 break

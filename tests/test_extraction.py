@@ -149,6 +149,18 @@ def test_the_catalogue_is_remembered_until_the_data_changes(clips, tmp_path):
     assert len(reads) == 40
 
 
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b""])
+def test_a_damaged_catalogue_is_made_anew(clips, tmp_path, damage):
+    view = data_with_fingerprint(Clips(clips))
+    first = read_catalogue(view, tmp_path)
+    (path,) = tmp_path.glob("catalogues/*.safetensors")
+    whole = path.read_bytes()
+    path.write_bytes(damage(whole))
+    again = read_catalogue(view, tmp_path)
+    assert again.digests == first.digests and list(again.seconds) == list(first.seconds)
+    assert path.read_bytes() == whole
+
+
 class Faulty:
     """An encoder that gives NaN for some clips, or runs out of memory on large batches."""
 
