@@ -8,9 +8,14 @@ A corpus that is streamed can only be read forward. It is planned in windows, on
 ahead of the model; each rank reads the whole stream and takes its own batches from it.
 """
 
+import contextlib
+import ctypes
+import functools
 import json
 import os
+import signal
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -31,6 +36,7 @@ from arch_hf.store import EmbeddingStore, audio_digest, checksum, write_atomical
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
 BATCH_SECONDS = {"cpu": 48.0, "gpu": 960.0}  # audio per batch, a few passes; halved as often as memory asks
 WORKERS = {"cpu": 1, "gpu": 8}  # decoding processes per rank
+PR_SET_PDEATHSIG = 1  # of linux/prctl.h
 WINDOW_BATCHES = 5  # of a stream, so many batches are planned together: their encoded audio is held in memory
 
 
@@ -305,13 +311,13 @@ def extract(
         num_workers=workers if n_clips >= 64 else 0,
         prefetch_factor=4 if n_clips >= 64 else None,
         collate_fn=_as_is,
-        worker_init_fn=_step_back if kind == "cpu" else None,
+        worker_init_fn=functools.partial(_start_worker, step_back=kind == "cpu"),
     )
     writer = _Writer(store)
     settings = {"padding": padding, "max_seconds": max_seconds, "layers": layers}
     label = "encode" if n_ranks == 1 else f"encode (share 1 of {n_ranks})"
     try:
-        with _bar(label, n_clips, progress) as bar:
+        with _stored_before_the_end(), _bar(label, n_clips, progress) as bar:
             for item in loader:
                 if isinstance(item, UserError):
                     raise item
@@ -332,11 +338,34 @@ def extract(
     return done
 
 
+@contextlib.contextmanager
+def _stored_before_the_end() -> Iterator[None]:
+    """Make SIGTERM an exception, so that what was encoded is still stored: a launcher sends it to all ranks when one has died."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only the main thread may listen to signals
+        return
+
+    def end(*_):
+        raise SystemExit(128 + signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def _as_is(item):
     return item
 
 
-def _step_back(_worker: int) -> None:
-    """Decode when the model leaves a core idle: one core of its that is busy elsewhere keeps all the others waiting."""
-    if hasattr(os, "nice"):
+def _start_worker(_worker: int, step_back: bool) -> None:
+    """Set up a decoding process.
+
+    It decodes when the model leaves a core idle, where both share the cores: one that is busy elsewhere keeps all others waiting. And it
+    ends with its rank: one whose rank was killed would wait for ever to hand over its batch.
+    """
+    if step_back and hasattr(os, "nice"):
         os.nice(19)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

@@ -1,5 +1,7 @@
 """The extraction: planned from the clips alone, each clip once, nothing lost, nothing dropped in silence."""
 
+import os
+import signal
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -101,6 +103,23 @@ def test_a_run_killed_anywhere_continues_to_the_same_bits(encoder, clips, tmp_pa
         store, again = run(encoder, clips, folder)
         assert again.clips < 20 or survivors == 0
         np.testing.assert_array_equal(store.read(keys), undisturbed)
+
+
+def test_what_was_encoded_is_stored_before_a_polite_end(encoder, clips, tmp_path, monkeypatch):
+    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 3.0})
+    calls = iter(range(100))
+
+    def ends_at_the_third(encoder, waveforms, **settings):
+        if next(calls) == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return list(encoder.embed(waveforms, **settings))
+
+    before = signal.getsignal(signal.SIGTERM)
+    with monkeypatch.context() as patch, pytest.raises(SystemExit):
+        patch.setattr(extraction, "_embed", ends_at_the_third)
+        run(encoder, clips, tmp_path)
+    assert signal.getsignal(signal.SIGTERM) == before
+    assert 0 < len(EmbeddingStore(tmp_path, recipe(encoder, **SETTINGS))) < 20
 
 
 def test_ranks_share_the_work_without_overlap(encoder, clips, tmp_path, monkeypatch):
