@@ -261,3 +261,18 @@ def test_group_norm_of_all_clips_at_once_as_of_each_alone():
     with torch.inference_mode():
         at_once = clip_norm._all_at_once(hidden, torch.tensor([19, 50, 11]))
         torch.testing.assert_close(at_once, clip_norm(hidden.clone()), atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("family", ["wav2vec2", "wavlm-large", "data2vec-audio", "sew"])
+def test_convolutions_are_spared_the_padding(tiny, family, monkeypatch):
+    """Of clips of 0.2 to 0.5 s padded to 5 s, a tenth goes through the convolutions, to the same embeddings."""
+    encoder = AudioEncoder.from_pretrained(tiny(family))
+    clips = [sample_clip(seconds, encoder.sampling_rate, seed) for seed, seconds in enumerate((0.2, 0.5, 0.35))]
+    seen = []
+    spared = encoder.half.encoder.feature_extractor
+    spared.extractor.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    quick = encoder.embed(clips, padding="max_length", max_seconds=5.0, layers="all")
+    monkeypatch.setattr(batching.ConstantTail, "forward", lambda self, values: self.extractor(values))
+    plain = encoder.embed(clips, padding="max_length", max_seconds=5.0, layers="all")
+    assert max(seen[: len(seen) // 2]) < 0.6 * encoder.sampling_rate and seen[-1] == 5 * encoder.sampling_rate
+    assert np.linalg.norm(quick - plain) / np.linalg.norm(plain) < 1e-5

@@ -12,14 +12,16 @@ import torch
 from torch import nn
 
 from arch_hf.encoders.families import AudioHalf
-from arch_hf.encoders.inputs import Piece
+from arch_hf.encoders.inputs import Piece, hop, receptive_field
 
 
 class ClipEnds:
-    """Lengths of the clips in the batch under way, in samples and in frames; None while nothing is padded."""
+    """Lengths of the clips in the batch under way, in samples and in frames; None while nothing is padded. `whole` is the length
+    in samples of a batch of which only the beginning goes through the convolutions (`ConstantTail`), else None."""
 
     samples: torch.Tensor | None = None
     frames: torch.Tensor | None = None
+    whole: int | None = None
 
 
 class ClipGroupNorm(nn.Module):
@@ -43,6 +45,8 @@ class ClipGroupNorm(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states [batch, channels, frames], normalised; zero behind the end of a clip."""
+        if self.ends.whole is not None:
+            return self._with_tail(hidden, (self.ends.whole - self.kernel) // self.stride + 1)
         if self.ends.samples is None:
             return self.norm(hidden)
         frames = (self.ends.samples - self.kernel) // self.stride + 1
@@ -54,6 +58,15 @@ class ClipGroupNorm(nn.Module):
             hidden[i, :, n:] = 0
         return hidden
 
+    def _with_tail(self, hidden: torch.Tensor, n: int) -> torch.Tensor:
+        """As if the last frame went on until there are `n` of them."""
+        values, tail = hidden.float(), n - hidden.shape[-1]
+        last = values[..., -1:]
+        mean = (values.sum(-1, keepdim=True) + tail * last) / n
+        variance = ((values - mean).square().sum(-1, keepdim=True) + tail * (last - mean).square()) / n
+        scale = torch.rsqrt(variance + self.norm.eps) * self.norm.weight.float()[:, None]
+        return ((values - mean) * scale + self.norm.bias.float()[:, None]).to(hidden.dtype)
+
     def _all_at_once(self, hidden: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
         """The same for a GPU, where a kernel per clip would cost more than a few passes over all of them."""
         inside = (torch.arange(hidden.shape[-1], device=hidden.device) < frames[:, None])[:, None]
@@ -63,6 +76,46 @@ class ClipGroupNorm(nn.Module):
         variance = centred.square().sum(-1, keepdim=True) / n
         scale = torch.rsqrt(variance + self.norm.eps) * self.norm.weight.float()[:, None]
         return ((centred * scale + self.norm.bias.float()[:, None]) * inside).to(hidden.dtype)
+
+
+class ConstantTail(nn.Module):
+    """The convolutions over the waveform, spared the padding: where the input is constant to the end in all clips of a batch, so
+    are the frames, and the first of them stands for all. Exact, and most of arch-v1's work where clips are short.
+
+    Example:
+        >>> from transformers import HubertConfig, HubertModel
+        >>> tiny = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
+        >>> config = HubertConfig(conv_dim=(8,) * 7, **tiny)
+        >>> model, ends = HubertModel(config).eval(), ClipEnds()
+        >>> values = torch.zeros(2, 16000)
+        >>> values[:, :3000] = torch.randn(2, 3000)
+        >>> with torch.inference_mode():
+        ...     whole = model.feature_extractor(values)
+        ...     layer = model.feature_extractor.conv_layers[0]
+        ...     layer.layer_norm = ClipGroupNorm(layer.layer_norm, layer.conv, ends)
+        ...     spared = ConstantTail(model.feature_extractor, 400, 320, ends)(values)
+        >>> spared.shape == whole.shape, torch.allclose(spared, whole, atol=1e-4)
+        (True, True)
+    """
+
+    def __init__(self, extractor: nn.Module, field: int, hop: int, ends: ClipEnds):
+        super().__init__()
+        self.extractor, self.field, self.hop, self.ends = extractor, field, hop, ends
+
+    def forward(self, values: torch.Tensor) -> torch.Tensor:
+        """Input [batch, samples] to frames [batch, channels, frames]."""
+        samples = values.shape[1]
+        n_frames = (samples - self.field) // self.hop + 1
+        moving = (values != values[:, -1:]).any(0).nonzero()
+        first_still = -(-(int(moving[-1]) + 1) // self.hop) if len(moving) else 0
+        if self.ends.samples is not None or first_still + 1 > 0.9 * n_frames:
+            return self.extractor(values)
+        self.ends.whole = samples
+        try:
+            frames = self.extractor(values[:, : first_still * self.hop + self.field])
+        finally:
+            self.ends.whole = None
+        return torch.cat([frames, frames[..., -1:].expand(-1, -1, n_frames - frames.shape[-1])], dim=-1)
 
 
 def watch_clip_ends(half: AudioHalf) -> ClipEnds:
@@ -82,6 +135,11 @@ def watch_clip_ends(half: AudioHalf) -> ClipEnds:
             module.layer_norm = ClipGroupNorm(norm, conv, ends)
         if isinstance(module, nn.Conv1d) and module.padding != (0,):
             module.register_forward_pre_hook(silence_padding)
+    extractor = getattr(half.encoder, "feature_extractor", None)
+    convs = [layer.conv for layer in getattr(extractor, "conv_layers", ())]
+    if convs and all(conv.padding == (0,) and conv.dilation == (1,) for conv in convs):
+        config = half.encoder.config
+        half.encoder.feature_extractor = ConstantTail(extractor, receptive_field(config), hop(config), ends)
     return ends
 
 
