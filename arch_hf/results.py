@@ -56,7 +56,7 @@ def read_result(path: str | Path) -> dict:
         UserError: if the file is not JSON, not a result, or of a newer schema than this package knows.
     """
     try:
-        result = json.loads(Path(path).read_text(encoding="utf-8"))
+        result = json.loads(Path(path).read_bytes())
     except FileNotFoundError:
         raise UserError(f"no result at {path}") from None
     except (OSError, ValueError) as error:
