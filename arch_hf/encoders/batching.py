@@ -46,36 +46,28 @@ class ClipGroupNorm(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states [batch, channels, frames], normalised; zero behind the end of a clip."""
         if self.ends.whole is not None:
-            return self._with_tail(hidden, (self.ends.whole - self.kernel) // self.stride + 1)
+            weights = torch.ones(1, 1, hidden.shape[-1], device=hidden.device)
+            weights[..., -1] += (self.ends.whole - self.kernel) // self.stride + 1 - hidden.shape[-1]
+            return self._weighted(hidden, weights)
         if self.ends.samples is None:
             return self.norm(hidden)
         frames = (self.ends.samples - self.kernel) // self.stride + 1
-        if hidden.is_cuda:
-            return self._all_at_once(hidden, frames)
+        if hidden.is_cuda:  # a kernel per clip would cost more than a few passes over all of them
+            inside = torch.arange(hidden.shape[-1], device=hidden.device) < frames[:, None]
+            return self._weighted(hidden, inside[:, None].float())
         # In place and one clip after the other: on a CPU as fast as the norm itself.
         for i, n in enumerate(frames.tolist()):
             hidden[i, :, :n] = self.norm(hidden[i : i + 1, :, :n])[0]
             hidden[i, :, n:] = 0
         return hidden
 
-    def _with_tail(self, hidden: torch.Tensor, n: int) -> torch.Tensor:
-        """As if the last frame went on until there are `n` of them."""
-        values, tail = hidden.float(), n - hidden.shape[-1]
-        last = values[..., -1:]
-        mean = (values.sum(-1, keepdim=True) + tail * last) / n
-        variance = ((values - mean).square().sum(-1, keepdim=True) + tail * (last - mean).square()) / n
+    def _weighted(self, hidden: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """Normalised with statistics in which a frame counts as often as `weights` [batch or 1, 1, frames] says; zero where that is 0."""
+        values, n = hidden.float(), weights.sum(-1, keepdim=True)
+        centred = values - (values * weights).sum(-1, keepdim=True) / n
+        variance = (centred.square() * weights).sum(-1, keepdim=True) / n
         scale = torch.rsqrt(variance + self.norm.eps) * self.norm.weight.float()[:, None]
-        return ((values - mean) * scale + self.norm.bias.float()[:, None]).to(hidden.dtype)
-
-    def _all_at_once(self, hidden: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
-        """The same for a GPU, where a kernel per clip would cost more than a few passes over all of them."""
-        inside = (torch.arange(hidden.shape[-1], device=hidden.device) < frames[:, None])[:, None]
-        n = frames[:, None, None]
-        values = hidden.float() * inside
-        centred = (values - values.sum(-1, keepdim=True) / n) * inside
-        variance = centred.square().sum(-1, keepdim=True) / n
-        scale = torch.rsqrt(variance + self.norm.eps) * self.norm.weight.float()[:, None]
-        return ((centred * scale + self.norm.bias.float()[:, None]) * inside).to(hidden.dtype)
+        return ((centred * scale + self.norm.bias.float()[:, None]) * (weights > 0)).to(hidden.dtype)
 
 
 class ConstantTail(nn.Module):
@@ -104,11 +96,13 @@ class ConstantTail(nn.Module):
 
     def forward(self, values: torch.Tensor) -> torch.Tensor:
         """Input [batch, samples] to frames [batch, channels, frames]."""
+        if self.ends.samples is not None:  # told already where each clip ends
+            return self.extractor(values)
         samples = values.shape[1]
         n_frames = (samples - self.field) // self.hop + 1
         moving = (values != values[:, -1:]).any(0).nonzero()
         first_still = -(-(int(moving[-1]) + 1) // self.hop) if len(moving) else 0
-        if self.ends.samples is not None or first_still + 1 > 0.9 * n_frames:
+        if first_still + 1 > 0.9 * n_frames:
             return self.extractor(values)
         self.ends.whole = samples
         try:
