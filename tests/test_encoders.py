@@ -6,7 +6,7 @@ import torch
 from tiny_models import FAMILIES, make_tiny
 from transformers import AutoFeatureExtractor, AutoModel
 
-from arch_hf.encoders import AudioEncoder, NonFiniteError, batching
+from arch_hf.encoders import AudioEncoder, NonFiniteError, batching, convolutions, inputs
 from arch_hf.encoders import encoder as encoder_module
 from arch_hf.encoders.check import sample_clip
 
@@ -142,7 +142,7 @@ def test_one_padded_batch_is_exact(family, pair, monkeypatch):
     alone = np.concatenate([encoder.embed([clip], layers="all") for clip in clips])
     assert relative(together, alone) <= 1e-4
     if encoder.half.mask_exact:  # it really was one batch
-        pieces = [piece for i, clip in enumerate(clips) for piece in encoder.inputs.pieces(i, clip, None)]
+        pieces = [piece for clip in clips for piece in encoder.inputs.pieces(clip, None)]
         assert len(batching.plan(pieces, 1000, 1000, encoder.sampling_rate, True)) == 1
 
 
@@ -243,25 +243,10 @@ def test_embed_refuses_what_is_no_list_of_clips(tiny):
 
 def test_weight_norm_is_folded_exactly(tiny):
     encoder = AudioEncoder.from_pretrained(tiny("hubert"))
-    conv = encoder.half.encoder.encoder.pos_conv_embed.conv
+    conv = encoder.half.encoder.encoder.pos_conv_embed.conv.conv
     assert not torch.nn.utils.parametrize.is_parametrized(conv)
     plain = AutoModel.from_pretrained(tiny("hubert")).encoder.pos_conv_embed.conv
     assert torch.equal(conv.weight, plain.weight)
-
-
-def test_group_norm_of_all_clips_at_once_as_of_each_alone():
-    """The way of a GPU against the way of a CPU."""
-    torch.manual_seed(0)
-    norm, ends = torch.nn.GroupNorm(8, 8), batching.ClipEnds()
-    torch.nn.init.normal_(norm.weight)
-    torch.nn.init.normal_(norm.bias)
-    clip_norm = batching.ClipGroupNorm(norm, torch.nn.Conv1d(1, 8, kernel_size=10, stride=5), ends)
-    ends.samples = torch.tensor([100, 255, 60])  # 19, 50 and 11 frames
-    hidden = 3 * torch.randn(3, 8, 50) + 1
-    with torch.inference_mode():
-        inside = torch.arange(50) < torch.tensor([[19], [50], [11]])
-        at_once = clip_norm._weighted(hidden, inside[:, None].float())
-        torch.testing.assert_close(at_once, clip_norm(hidden.clone()), atol=1e-6, rtol=1e-5)
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "wavlm-large", "data2vec-audio", "sew"])
@@ -269,11 +254,30 @@ def test_convolutions_are_spared_the_padding(tiny, family, monkeypatch):
     """Of clips of 0.2 to 0.5 s padded to 5 s, a tenth goes through the convolutions, to the same embeddings."""
     encoder = AudioEncoder.from_pretrained(tiny(family))
     clips = [sample_clip(seconds, encoder.sampling_rate, seed) for seed, seconds in enumerate((0.2, 0.5, 0.35))]
-    seen = []
-    spared = encoder.half.encoder.feature_extractor
-    spared.extractor.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    lengths, as_it_is = [], convolutions.WaveformConvolutions._early
+
+    def watched(self, values, slots, weight):
+        lengths.append(values.shape[1])
+        return as_it_is(self, values, slots, weight)
+
+    monkeypatch.setattr(convolutions.WaveformConvolutions, "_early", watched)
     quick = encoder.embed(clips, padding="max_length", max_seconds=5.0, layers="all")
-    monkeypatch.setattr(batching.ConstantTail, "forward", lambda self, values: self.extractor(values))
+    assert max(lengths) < 0.6 * encoder.sampling_rate
+    monkeypatch.setattr(inputs, "_moving", len)
     plain = encoder.embed(clips, padding="max_length", max_seconds=5.0, layers="all")
-    assert max(seen[: len(seen) // 2]) < 0.6 * encoder.sampling_rate and seen[-1] == 5 * encoder.sampling_rate
+    assert lengths[-1] == 5 * encoder.sampling_rate
     assert np.linalg.norm(quick - plain) / np.linalg.norm(plain) < 1e-5
+
+
+@pytest.mark.parametrize("family", ["hubert", "hubert-large", "sew"])
+def test_convolutions_in_parts(tiny, family, monkeypatch):
+    """Whether a clip goes through the early convolutions whole, in parts, or together with others."""
+    encoder = AudioEncoder.from_pretrained(tiny(family))
+    rate = encoder.sampling_rate
+    clips = clips_of(rate, [400, 640, 720, 16000, 16319, 16320, 5 * rate])
+    results = []
+    for values in (1, 3 * 64 * 16, 20 * 64 * 16, 1 << 30):
+        monkeypatch.setattr(convolutions, "_VALUES_AT_ONCE", values)
+        results.append([encoder.embed(clips), encoder.embed(clips, padding="max_length", max_seconds=4.0)])
+    for vectors in results[1:]:
+        np.testing.assert_allclose(vectors, results[0], rtol=1e-4, atol=1e-5)

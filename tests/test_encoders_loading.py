@@ -191,9 +191,11 @@ def test_check_encoder(model_id, hubert, capsys, monkeypatch):
 
 def test_check_encoder_says_what_is_wrong(hubert, capsys, monkeypatch):
     """A model whose output depends on its batch: `group norm` statistics over the padding, as they would be untold."""
-    from arch_hf.encoders import batching, encoder
+    from arch_hf.encoders import convolutions, encoder
 
-    monkeypatch.setattr(batching.ClipGroupNorm, "forward", lambda self, hidden: self.norm(hidden))
+    with_ends = convolutions._FirstConvolution.for_clips
+    untold = lambda self, values, samples, lengths: with_ends(self, values, samples, None)  # noqa: E731
+    monkeypatch.setattr(convolutions._FirstConvolution, "for_clips", untold)
     monkeypatch.setitem(encoder._PASS_SECONDS, "cpu", 100)
     assert main(["check-encoder", str(hubert), "--device", "cpu"]) == 1
     assert "not ready: embeddings depend on batch mates" in capsys.readouterr().out

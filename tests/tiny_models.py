@@ -11,7 +11,7 @@ import transformers as hf
 from transformers.utils import logging
 
 _WIDTHS = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
-_POSITIONS = {"num_conv_pos_embeddings": 16, "num_conv_pos_embedding_groups": 2}
+_POSITIONS = {"num_conv_pos_embeddings": 128, "num_conv_pos_embedding_groups": 2}
 _CONV = {"conv_dim": [16] * 7, "conv_stride": [5, 2, 2, 2, 2, 2, 2], "conv_kernel": [10, 3, 3, 3, 3, 2, 2]}
 _LARGE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
 _SEW = {"conv_dim": [8] * 13, "squeeze_factor": 2}
@@ -101,7 +101,7 @@ FAMILIES = {
     "hubert-large": _waveform("Hubert", **_LARGE),
     "wavlm": _waveform("WavLM"),
     "wavlm-large": _waveform("WavLM", **_LARGE),
-    "data2vec-audio": _waveform("Data2VecAudio"),
+    "data2vec-audio": _waveform("Data2VecAudio", num_conv_pos_embeddings=5),
     "unispeech": _waveform("UniSpeech"),
     "unispeech-sat": _waveform("UniSpeechSat"),
     "sew": ("SEWModel", {**_WIDTHS, **_POSITIONS, **_SEW}, hf.Wav2Vec2FeatureExtractor),

@@ -13,7 +13,7 @@ from arch_hf.encoders.loading import Loaded, fold_weight_norm, hash_weights, loa
 from arch_hf.errors import UserError
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
-POOLING_VERSION = 1
+POOLING_VERSION = 2
 
 # Seconds of audio that go through the model at once. It bounds the memory, of all hidden states too.
 _BATCH_SECONDS = {"cpu": 12, "cuda": 480}
@@ -66,7 +66,7 @@ class AudioEncoder:
             self.sampling_rate = self.inputs.rate
             self.half = half.to(self.device, dtype)
             self._ends = batching.watch_clip_ends(half)
-            probe = self.inputs.pieces(0, np.zeros(self.sampling_rate, np.float32), None)[0].values
+            probe = self.inputs.pieces(np.zeros(self.sampling_rate, np.float32), None)[0].values
             with torch.inference_mode():
                 states = half.settle(probe[None].to(self.device, dtype))
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
@@ -162,20 +162,30 @@ class AudioEncoder:
             (2, 1, 128)
         """
         max_seconds = self._check_arguments(waveforms, padding, max_seconds, layers)
-        pieces = [p for i, waveform in enumerate(waveforms) for p in self.inputs.pieces(i, waveform, max_seconds)]
+        clips = [self.inputs.pieces(waveform, max_seconds) for waveform in waveforms]
+        return self.embed_pieces(clips, own_only=padding == "none", layers=layers)
+
+    def embed_pieces(self, clips: Sequence[list[Piece]], own_only: bool, layers: str = "last") -> np.ndarray:
+        """As `embed`, for clips that `inputs.pieces` has prepared; `own_only` for padding="none"."""
         all_layers = layers == "all"
-        totals = np.zeros((len(waveforms), self.n_layers if all_layers else 1, self.embedding_size))
-        counts = np.zeros(len(waveforms), np.int64)
+        flat = [piece for pieces in clips for piece in pieces]
+        clip_of = np.repeat(np.arange(len(clips)), [len(pieces) for pieces in clips])
         kind = "cpu" if self.device.type == "cpu" else "cuda"
         limits = _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
-        for batch in batching.plan(pieces, *limits, self.sampling_rate, self.half.mask_exact):
-            members = [pieces[i] for i in batch]
-            sums, frames = self._pool(members, all_layers, own_only=padding == "none")
-            for piece, total, count in zip(members, sums, frames, strict=True):
-                totals[piece.clip] += total
-                counts[piece.clip] += count
-        out = (totals / np.maximum(counts, 1)[:, None, None]).astype(np.float32)
-        self._check_finite(out, pieces, all_layers)
+        means, counts, order = [], [], []
+        for batch in batching.plan(flat, *limits, self.sampling_rate, self.half.mask_exact):
+            mean, count = self._pool([flat[i] for i in batch], all_layers, own_only)
+            means.append(mean)  # left on the device, which need not wait
+            counts += count
+            order += batch
+        totals = np.zeros((len(clips), self.n_layers if all_layers else 1, self.embedding_size))
+        weights = np.zeros(len(clips))
+        if order:
+            share = np.array(counts, float)
+            np.add.at(totals, clip_of[order], torch.cat(means).double().cpu().numpy() * share[:, None, None])
+            np.add.at(weights, clip_of[order], share)
+        out = (totals / np.maximum(weights, 1)[:, None, None]).astype(np.float32)
+        self._check_finite(out, clips, all_layers)
         return out if all_layers else out[:, 0]
 
     @torch.inference_mode()
@@ -186,33 +196,32 @@ class AudioEncoder:
             >>> AudioEncoder.from_pretrained("logmel").n_frames(16000)
             1
         """
-        piece = self.inputs.pieces(0, np.zeros(samples, np.float32), None)[0]
+        piece = self.inputs.pieces(np.zeros(samples, np.float32), None)[0]
         return batching.run(self.half, self._ends, [piece], self.device, self.dtype, False)[0][-1].shape[1]
 
     @torch.inference_mode()
-    def _pool(self, pieces: list[Piece], all_layers: bool, own_only: bool) -> tuple[np.ndarray, list[int]]:
-        """Mean times count of frames, float64 [pieces, layers, dim], and the count; of the final state's frames."""
+    def _pool(self, pieces: list[Piece], all_layers: bool, own_only: bool) -> tuple[torch.Tensor, list[int]]:
+        """Mean over frames, float32 [pieces, layers, dim] on the device, and how many frames: those of the final state."""
         states, frames = batching.run(self.half, self._ends, pieces, self.device, self.dtype, all_layers)
-        means, counts = [], [0] * len(pieces)
+        means, counts = [], []
         for state in states:  # each is pooled at once, and of the padded or windowed ones only what is the clip's own
             n = state.shape[1]
+            own = None
             if frames is not None:
-                own = torch.arange(n, device=self.device) < frames[:, None]
-            else:
-                masks = [own_frames(self.half, self.inputs, p, n) if own_only else None for p in pieces]
-                own = None
+                own = torch.arange(n) < frames[:, None]
+            elif own_only:
+                masks = [own_frames(self.half, self.inputs, piece, n) for piece in pieces]
                 if any(mask is not None for mask in masks):
                     full = torch.ones(n, dtype=torch.bool)
-                    own = torch.stack([full if mask is None else mask for mask in masks]).to(self.device)
+                    own = torch.stack([full if mask is None else mask for mask in masks])
             if own is None:
                 means.append(state.float().mean(1))
                 counts = [n] * len(pieces)
             else:
-                weights = own.float()
-                means.append((state.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True))
                 counts = own.sum(1).tolist()
-        pooled = torch.stack(means, dim=1).double().cpu().numpy()
-        return pooled * np.array(counts)[:, None, None], counts
+                weights = own.float().to(self.device)
+                means.append((state.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True))
+        return torch.stack(means, dim=1), counts
 
     def _check_arguments(self, waveforms, padding, max_seconds, layers) -> float | None:
         if padding not in ("none", "max_length"):
@@ -226,15 +235,14 @@ class AudioEncoder:
                 raise ValueError(f"waveform {i} is not a 1-D array with samples in it")
         return max_seconds if padding == "max_length" else None
 
-    def _check_finite(self, out: np.ndarray, pieces: list[Piece], all_layers: bool) -> None:
+    def _check_finite(self, out: np.ndarray, clips: Sequence[list[Piece]], all_layers: bool) -> None:
         bad = np.flatnonzero(~np.isfinite(out).all(axis=(1, 2)))
         if len(bad) == 0:
             return
         clip = int(bad[0])
         states = out[clip]
         if not all_layers:  # once more, to name the layer in which it began
-            sums, _ = self._pool([next(p for p in pieces if p.clip == clip)], True, True)
-            states = sums[0]
+            states = self._pool(clips[clip][:1], True, True)[0][0].cpu().numpy()
         broken = np.flatnonzero(~np.isfinite(states).all(axis=1))
         layer = int(broken[0]) if len(broken) else self.n_layers - 1
         name = str(self.dtype).removeprefix("torch.")

@@ -5,7 +5,9 @@ of a spectrogram as many as the clip has, or a spectrogram of one fixed size, it
 cut into windows, each a piece of its own; the clip's embedding is the mean over the frames of all its pieces.
 """
 
+import copy
 import inspect
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -21,12 +23,18 @@ _KALDI_FRAME, _KALDI_HOP = 0.025, 0.010
 
 @dataclass
 class Piece:
-    """A clip, or one window of it: `values` without batch dimension; `samples` that hold sound, of `total`."""
+    """A clip, or one window of it, as the model takes it.
 
-    clip: int
+    Attributes:
+        values: without batch dimension.
+        samples: how many hold sound, of `total`.
+        moving: of a waveform, the values up to the last that differs from the very last one: behind them all is constant.
+    """
+
     values: torch.Tensor
     samples: int
     total: int
+    moving: int = 0
 
 
 class Inputs:
@@ -35,6 +43,7 @@ class Inputs:
     def __init__(self, feature_extractor, half: AudioHalf):
         self.feature_extractor = feature_extractor
         self.half = half
+        self.input_name, self.codec = half.input_name, half.codec
         self.rate = int(feature_extractor.sampling_rate)
         embeddings = getattr(half.encoder, "embeddings", None)
         # AST: a spectrogram from Kaldi's filter banks, cut into patches
@@ -48,20 +57,28 @@ class Inputs:
             self.window = None
         self.shortest = None  # not known yet: see `minimum`
 
-    def pieces(self, clip: int, waveform: np.ndarray, max_seconds: float | None) -> list[Piece]:
+    def without_model(self) -> "Inputs":
+        """As much of it as makes pieces, for a process that prepares clips and has no use for the model."""
+        self.minimum()
+        light = copy.copy(self)
+        light.half = light.patches = None
+        return light
+
+    def pieces(self, waveform: np.ndarray, max_seconds: float | None) -> list[Piece]:
         """One clip as the pieces that go through the model; with `max_seconds`, cut and zero-padded to that (arch-v1)."""
         length = None if max_seconds is None else round(max_seconds * self.rate)
         waveform = waveform[:length]
         if self.kind != "window":
             if length is None:
                 waveform = self._long_enough(waveform)
-            return [Piece(clip, self._extract(waveform, length), len(waveform), length or len(waveform))]
+            values = self._extract(waveform, length)
+            return [Piece(values, len(waveform), length or len(waveform), _moving(values))]
         if length is not None and length > self.window:
             waveform = np.pad(waveform, (0, length - len(waveform)))
         out = []
         for start in range(0, len(waveform), self.window):
             part = self._long_enough(waveform[start : start + self.window])
-            out.append(Piece(clip, self._extract(part), len(part), self.window))
+            out.append(Piece(self._extract(part), len(part), self.window))
         return out
 
     def _long_enough(self, waveform: np.ndarray) -> np.ndarray:
@@ -108,31 +125,31 @@ class Inputs:
     def _extract(self, waveform: np.ndarray, length: int | None = None) -> torch.Tensor:
         """One clip through the feature extractor; with `length` zero-padded by it to so many samples."""
         extractor, options = self.feature_extractor, {}
-        if getattr(extractor, "feature_size", 1) == 2 and self.half.codec:
+        if getattr(extractor, "feature_size", 1) == 2 and self.codec:
             waveform = np.stack([waveform, waveform])  # a stereo codec
         if length is not None:
             options = {"padding": "max_length", "max_length": length}
             if self.kind == "frames":
                 options["max_length"] = self._frames(length)
-        elif self.half.codec and getattr(extractor, "chunk_length_s", None):
+        elif self.codec and getattr(extractor, "chunk_length_s", None):
             options = {"padding": False}  # it would fill the last chunk with zeros, and the model does not need it
-        elif self.half.input_name == "input_features" and "pad_to_multiple_of" in _parameters(extractor):
+        elif self.input_name == "input_features" and "pad_to_multiple_of" in _parameters(extractor):
             options = {"pad_to_multiple_of": None}  # a half-empty last frame
         # A list, always: handed an array with two dimensions, a feature extractor takes a batch for one clip.
         features = extractor([waveform], sampling_rate=self.rate, return_tensors="pt", **options)
-        if self.half.input_name not in features:
+        if self.input_name not in features:
             raise UserError(
-                f"{type(extractor).__name__} makes {', '.join(features)} but the model takes {self.half.input_name}: "
+                f"{type(extractor).__name__} makes {', '.join(features)} but the model takes {self.input_name}: "
                 "preprocessor_config.json does not belong to this model"
             )
-        return features[self.half.input_name][0]
+        return features[self.input_name][0]
 
     def _frames(self, samples: int) -> int:
         """Frames of the spectrogram before the feature extractor stacks neighbours."""
         silence = self.feature_extractor(
             [np.zeros(samples, np.float32)], sampling_rate=self.rate, return_tensors="pt", pad_to_multiple_of=None
         )
-        return silence[self.half.input_name].shape[1] * getattr(self.feature_extractor, "stride", 1)
+        return silence[self.input_name].shape[1] * getattr(self.feature_extractor, "stride", 1)
 
     def _window(self) -> int:
         """Samples that fit into a fixed-size spectrogram."""
@@ -146,6 +163,38 @@ class Inputs:
             f"{type(extractor).__name__} makes a spectrogram of fixed size but does not say how many samples it holds "
             "(n_samples, nb_max_samples or max_length)"
         )
+
+
+def _moving(values: torch.Tensor) -> int:
+    """
+    Example:
+        >>> _moving(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])), _moving(torch.zeros(5))
+        (3, 0)
+    """
+    if values.ndim > 1:
+        return 0
+    differ = np.flatnonzero(values.numpy() != float(values[-1]))
+    return int(differ[-1]) + 1 if len(differ) else 0
+
+
+def pack(clips: list[list[Piece]]) -> tuple[torch.Tensor, list]:
+    """All pieces of some clips as one flat tensor and how to take it apart: what passes from one process to another.
+
+    Example:
+        >>> clips = [[Piece(torch.ones(3), 3, 3)], [], [Piece(torch.zeros(2, 4), 8, 9), Piece(torch.ones(2, 4), 2, 9)]]
+        >>> flat, layout = pack(clips)
+        >>> flat.shape, [len(pieces) for pieces in unpack(flat, layout)]
+        (torch.Size([19]), [1, 0, 2])
+    """
+    layout = [[(tuple(p.values.shape), p.samples, p.total, p.moving) for p in pieces] for pieces in clips]
+    values = [piece.values.flatten() for pieces in clips for piece in pieces]
+    return torch.cat(values) if values else torch.empty(0), layout
+
+
+def unpack(flat: torch.Tensor, layout: list) -> list[list[Piece]]:
+    """The pieces that `pack` was given, their values views of `flat`."""
+    parts = iter(flat.split([math.prod(shape) for pieces in layout for shape, *_ in pieces]))
+    return [[Piece(next(parts).view(shape), *rest) for shape, *rest in pieces] for pieces in layout]
 
 
 def own_frames(half: AudioHalf, inputs: Inputs, piece: Piece, n_frames: int) -> torch.Tensor | None:
