@@ -16,10 +16,11 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.numpy import save
 
+from arch_hf.catalogue import Catalogue, read_catalogue
 from arch_hf.corpora import CorpusData, load_corpus
 from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
-from arch_hf.extraction import Catalogue, Extraction, extract, read_catalogue, recipe
+from arch_hf.extraction import Extraction, extract, recipe
 from arch_hf.job import DEFAULT_MODEL, FLOOR_MODEL, Job
 from arch_hf.protocols import get_protocol, plan_folds
 from arch_hf.results import assemble, head_of, model_folder, read_if_same, result_name, write_result

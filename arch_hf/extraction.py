@@ -9,44 +9,37 @@ ahead of the model; each rank reads the whole stream and takes its own batches f
 """
 
 import contextlib
-import ctypes
 import functools
-import json
-import os
-import signal
-import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.numpy import save
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
-from arch_hf.audio import DECODER, audio_info, load_audio
+from arch_hf.audio import DECODER, load_audio
+from arch_hf.catalogue import Catalogue
 from arch_hf.encoders.encoder import NonFiniteError
+from arch_hf.encoders.inputs import Inputs, Piece, pack, unpack
 from arch_hf.errors import AudioError, UserError
-from arch_hf.store import EmbeddingStore, audio_digest, checksum, write_atomically
+from arch_hf.processes import (
+    end_with_parent,
+    ended_by_exception,
+    in_order,
+    keep_freed_memory,
+    progress_bar,
+    shared_memory_holds,
+    threads,
+)
+from arch_hf.store import EmbeddingStore, audio_digest
 
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
-BATCH_SECONDS = {"cpu": 48.0, "gpu": 960.0}  # audio per batch, a few passes; halved as often as memory asks
-WORKERS = {"cpu": 1, "gpu": 8}  # decoding processes per rank
-PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+BATCH_SECONDS = {"cpu": 12.0, "gpu": 960.0}  # audio per batch; halved as often as memory asks
+MODEL_THREADS = 8  # of a CPU, each with a batch of its own; more of them would wait for Python's lock
+WORKERS = 8  # decoding processes per rank before a GPU
+AHEAD = 2  # batches that each of them has ready
 WINDOW_BATCHES = 5  # of a stream, so many batches are planned together: their encoded audio is held in memory
-
-
-@dataclass
-class Catalogue:
-    """What is known of each clip before it is decoded: `digests`, `seconds` (0 where unreadable), `failures` (position -> reason)."""
-
-    digests: list[bytes]
-    seconds: np.ndarray
-    failures: dict[int, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -69,60 +62,6 @@ class Extraction:
         return cls(failures, clips, audio_s, decode_s, max(rank.extract_s for rank in ranks))
 
 
-def read_catalogue(data, cache_dir: Path, progress: bool = False, order: Sequence[int] | None = None) -> Catalogue:
-    """Read every clip's bytes once: its digest, and its duration from the header. Remembered under the dataset's own
-    fingerprint, which changes with the files it was loaded from.
-
-    Args:
-        data: a `CorpusData`.
-        cache_dir: the cache folder.
-        progress: whether to show a progress bar.
-        order: positions of all clips in the order of reading, for a corpus that is streamed.
-    """
-    path = Path(cache_dir) / "catalogues" / f"{data.clips._fingerprint}.safetensors"
-    if path.is_file() and (known := _load_catalogue(path)):
-        return known
-    n_clips = len(data.table)
-    found = Catalogue([b""] * n_clips, np.zeros(n_clips))
-    for i in _bar("read", n_clips, progress, range(n_clips) if order is None else order):
-        try:
-            audio = data.audio(i)
-        except AudioError as error:
-            found.digests[i] = audio_digest(f"missing {i}".encode())
-            found.failures[i] = str(error)
-            continue
-        found.digests[i] = audio_digest(audio)
-        try:
-            found.seconds[i] = audio_info(audio).seconds
-        except AudioError as error:
-            found.failures[i] = str(error)
-    # A failure is looked at again, the file may have been mended; not in a stream, which has another fingerprint then.
-    if not found.failures or order is not None:
-        keys = np.frombuffer(b"".join(found.digests), np.uint8).reshape(n_clips, -1)
-        metadata = {"failures": json.dumps(found.failures), "sha256": checksum(keys, found.seconds)}
-        write_atomically(path, save({"digests": keys, "seconds": found.seconds}, metadata))
-    return found
-
-
-def _bar(label: str, n_clips: int, shown: bool, clips: Iterable[int] | None = None) -> tqdm:
-    """A progress bar on a terminal; a line every half minute in a log file."""
-    interval = 0.1 if sys.stderr.isatty() else 30
-    return tqdm(clips, desc=label, total=n_clips, unit="clip", mininterval=interval, disable=not shown, leave=False)
-
-
-def _load_catalogue(path: Path) -> Catalogue | None:
-    """What was remembered, or None if that is damaged: the clips are read again."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            keys, seconds, metadata = file.get_tensor("digests"), file.get_tensor("seconds"), file.metadata()
-            if checksum(keys, seconds) != metadata["sha256"]:
-                return None
-            failures = json.loads(metadata["failures"])
-    except (SafetensorError, OSError, KeyError, TypeError, ValueError):
-        return None
-    return Catalogue([key.tobytes() for key in keys], seconds, {int(i): reason for i, reason in failures.items()})
-
-
 def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:
     """Everything besides the audio that an embedding depends on: the key of its store."""
     return {
@@ -139,15 +78,15 @@ def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:
 
 
 def plan_batches(
-    found: Catalogue, max_seconds: float, padded: bool, batch_seconds: float, order: Sequence[int] | None = None
+    found: Catalogue, cost: np.ndarray, batch_seconds: float, order: Sequence[int] | None = None
 ) -> list[list[int]]:
     """Positions of all readable clips in batches of about `batch_seconds`, longest clips first; equal audio appears once.
 
-    With the `order` of a stream, longest first holds within each window of it.
+    `cost` are the seconds of each clip as the model takes it. With the `order` of a stream, longest first holds within each window of it.
 
     Example:
         >>> found = Catalogue([b"a", b"b", b"a", b"c"], np.array([1.0, 3.0, 1.0, 2.0]))
-        >>> plan_batches(found, max_seconds=30, padded=False, batch_seconds=5)
+        >>> plan_batches(found, found.seconds, batch_seconds=5)
         [[1], [3, 0]]
     """
     seen, clips = set(), []
@@ -155,7 +94,6 @@ def plan_batches(
         if i not in found.failures and found.digests[i] not in seen:
             seen.add(found.digests[i])
             clips.append(i)
-    cost = np.full(len(found.digests), max_seconds) if padded else np.minimum(found.seconds, max_seconds)
     batches: list[list[int]] = []
     for window in [clips] if order is None else _windows(clips, found.seconds, WINDOW_BATCHES * batch_seconds):
         longest = np.inf  # a window starts a batch
@@ -165,6 +103,13 @@ def plan_batches(
                 longest = cost[i]
             batches[-1].append(i)
     return batches
+
+
+def _cost(found: Catalogue, inputs: Inputs, max_seconds: float, padded: bool) -> np.ndarray:
+    """Seconds of each clip as the model takes it: whole windows, where it has one."""
+    cost = np.full(len(found.digests), max_seconds) if padded else np.minimum(found.seconds, max_seconds)
+    window = inputs.window / inputs.rate if inputs.window else None
+    return cost if window is None else np.maximum(1, np.ceil(cost / window)) * window
 
 
 def _windows(clips: list[int], seconds: np.ndarray, limit: float) -> Iterator[list[int]]:
@@ -198,51 +143,119 @@ class _Passing:
         return self.held.pop(position)
 
 
-class _Decode(Dataset):
-    """One item per batch: its clips decoded. Runs in worker processes, ahead of the model."""
+@dataclass
+class _Batch:
+    """Clips that are ready for the model: `positions` of those that can be used, with their audio in `seconds`; the pieces of all of them,
+    `packed`; `failures` (position -> reason)."""
 
-    def __init__(self, batches: list[list[int]], audio_of, sampling_rate: int, max_seconds: float):
-        self.batches, self.audio_of = batches, audio_of
-        self.sampling_rate, self.max_samples = sampling_rate, round(max_seconds * sampling_rate)
+    positions: list[int]
+    seconds: float
+    packed: tuple[torch.Tensor | np.ndarray, list]
+    failures: dict[int, str]
+    decode_s: float
+
+
+class _Prepare(Dataset):
+    """One item per batch: its clips decoded and brought into the model's form.
+
+    `as_array` is for worker processes where tensors find no shared memory to pass through: arrays go through a pipe.
+    """
+
+    def __init__(self, batches: list[list[int]], audio_of, inputs: Inputs, max_seconds: float, padded: bool):
+        self.batches, self.audio_of, self.inputs = batches, audio_of, inputs
+        self.max_samples, self.padded_seconds = round(max_seconds * inputs.rate), max_seconds if padded else None
+        self.as_array = False
 
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int):
+    def __getitem__(self, index: int) -> _Batch | UserError:
         start = time.perf_counter()
-        positions, waveforms, failures = [], [], {}
+        positions, clips, failures, samples = [], [], {}, 0
         for i in self.batches[index]:
             try:
-                waveform = load_audio(self.audio_of(i), self.sampling_rate)[: self.max_samples]
+                waveform = load_audio(self.audio_of(i), self.inputs.rate)[: self.max_samples]
             except AudioError as error:
                 failures[i] = str(error)
                 continue
             except UserError as error:  # told by value: torch would wrap what a worker raises in a traceback
                 return error
             positions.append(i)
-            waveforms.append(waveform)
-        return positions, waveforms, failures, time.perf_counter() - start
+            clips.append(self.inputs.pieces(waveform, self.padded_seconds))
+            samples += len(waveform)
+        values, layout = pack(clips)
+        packed = (values.numpy() if self.as_array else values, layout)
+        return _Batch(positions, samples / self.inputs.rate, packed, failures, time.perf_counter() - start)
 
 
-def _embed(encoder, waveforms: list[np.ndarray], **settings) -> list[np.ndarray | str]:
+def _embed(encoder, clips: list[list[Piece]], **settings) -> list[np.ndarray | str]:
     """Embed a batch, in halves when memory runs out; a clip whose embedding is not finite gives its reason instead."""
-    if not waveforms:
+    if not clips:
         return []
     try:
-        return list(encoder.embed(waveforms, **settings))
+        return list(encoder.embed_pieces(clips, **settings))
     except NonFiniteError as error:
         bad, reason = error.index, f"its embedding is not finite at layer {error.layer} in {encoder.dtype}"
-        before, after = _embed(encoder, waveforms[:bad], **settings), _embed(encoder, waveforms[bad + 1 :], **settings)
+        before, after = _embed(encoder, clips[:bad], **settings), _embed(encoder, clips[bad + 1 :], **settings)
         return [*before, reason, *after]
     except torch.OutOfMemoryError:
-        if len(waveforms) == 1:
-            seconds = len(waveforms[0]) / encoder.sampling_rate
+        if len(clips) == 1:
+            seconds = sum(piece.samples for piece in clips[0]) / encoder.sampling_rate
             raise UserError(
                 f"out of memory on one clip of {seconds:.1f} s: use --mixed_precision bf16 or another device"
             ) from None
         torch.cuda.empty_cache()
-    half = len(waveforms) // 2
-    return _embed(encoder, waveforms[:half], **settings) + _embed(encoder, waveforms[half:], **settings)
+    half = len(clips) // 2
+    return _embed(encoder, clips[:half], **settings) + _embed(encoder, clips[half:], **settings)
+
+
+def _encode(
+    encoder, clips: _Prepare, streamed: bool, **settings
+) -> Iterator[tuple[_Batch, dict[int, np.ndarray | str]]]:
+    """Each batch with what the model makes of its clips (position -> vector, or why there is none), in order.
+
+    On a CPU each core decodes and encodes batches of its own: cores that share a matrix product wait for one another. Before a
+    GPU, and where the clips come through a network, processes decode ahead of the model.
+    """
+    cores = torch.get_num_threads()
+    if encoder.device.type != "cpu":
+        n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else WORKERS)
+    else:
+        keep_freed_memory()
+        n_threads = min(cores, MODEL_THREADS, len(clips)) if encoder.thread_safe else 1
+        here = (functools.partial(clips.__getitem__, i) for i in range(len(clips)))
+        batches = _decoded_ahead(clips, 1) if streamed else here
+
+    def work(decoded: Callable[[], _Batch | UserError]):
+        item = decoded()
+        if isinstance(item, UserError):
+            raise item
+        values, layout = item.packed
+        pieces = unpack(torch.as_tensor(values).to(encoder.device), layout)
+        return item, dict(zip(item.positions, _embed(encoder, pieces, **settings), strict=True))
+
+    with threads(n_threads, cores // n_threads) as pool:
+        yield from in_order(pool, work, batches, ahead=n_threads)
+
+
+def _decoded_ahead(clips: _Prepare, workers: int) -> Iterator[Callable[[], _Batch | UserError]]:
+    """The batches as worker processes have prepared them; without any for a handful of clips."""
+    workers = 0 if sum(map(len, clips.batches)) < 64 else min(workers, len(clips))
+    clips.as_array = not shared_memory_holds(workers * AHEAD * BATCH_SECONDS["gpu"] * clips.inputs.rate * 4)
+    loader = DataLoader(
+        clips,
+        batch_size=None,
+        num_workers=workers,
+        prefetch_factor=AHEAD if workers else None,
+        collate_fn=_as_is,
+        worker_init_fn=end_with_parent,
+    )
+    for item in loader:
+        yield functools.partial(_as_is, item)
+
+
+def _as_is(item):
+    return item
 
 
 class _Writer:
@@ -293,7 +306,9 @@ def extract(
         UserError: if the store cannot be written, one clip does not fit into memory, or a stream breaks; what was encoded is kept.
     """
     kind = "cpu" if encoder.device.type == "cpu" else "gpu"
-    plan = plan_batches(found, max_seconds, padding == "max_length", BATCH_SECONDS[kind], order)
+    padded = padding == "max_length"
+    cost = _cost(found, encoder.inputs, max_seconds, padded)
+    plan = plan_batches(found, cost, BATCH_SECONDS[kind], order)
     todo = [[i for i in batch if found.digests[i] not in store] for batch in plan]
     todo = [batch for batch in todo if batch][rank::n_ranks]
     done = Extraction()
@@ -301,71 +316,26 @@ def extract(
         return done
     start = time.perf_counter()
     n_clips = sum(map(len, todo))
-    workers = min(WORKERS[kind], len(todo))
     if order is not None:
         mine = {i for batch in todo for i in batch}
-        audio_of, workers = _Passing(audio_of, found.digests, [i for i in order if i in mine]), 1
-    loader = DataLoader(
-        _Decode(todo, audio_of, encoder.sampling_rate, max_seconds),
-        batch_size=None,
-        num_workers=workers if n_clips >= 64 else 0,
-        prefetch_factor=4 if n_clips >= 64 else None,
-        collate_fn=_as_is,
-        worker_init_fn=functools.partial(_start_worker, step_back=kind == "cpu"),
-    )
+        audio_of = _Passing(audio_of, found.digests, [i for i in order if i in mine])
+    clips = _Prepare(todo, audio_of, encoder.inputs.without_model(), max_seconds, padded)
     writer = _Writer(store)
-    settings = {"padding": padding, "max_seconds": max_seconds, "layers": layers}
     label = "encode" if n_ranks == 1 else f"encode (share 1 of {n_ranks})"
+    encoded = _encode(encoder, clips, streamed=order is not None, own_only=not padded, layers=layers)
     try:
-        with _stored_before_the_end(), _bar(label, n_clips, progress) as bar:
-            for item in loader:
-                if isinstance(item, UserError):
-                    raise item
-                positions, waveforms, failures, decode_s = item
-                vectors = dict(zip(positions, _embed(encoder, waveforms, **settings), strict=True))
-                failures |= {i: vector for i, vector in vectors.items() if isinstance(vector, str)}
+        with ended_by_exception(), progress_bar(label, n_clips, progress) as bar, contextlib.closing(encoded):
+            for item, vectors in encoded:
+                failures = item.failures | {i: vector for i, vector in vectors.items() if isinstance(vector, str)}
                 good = {found.digests[i]: vector for i, vector in vectors.items() if i not in failures}
                 writer.add(good.keys(), good.values())
                 done.failures |= {found.digests[i]: reason for i, reason in failures.items()}
                 done.clips += len(good)
-                done.audio_s += sum(map(len, waveforms)) / encoder.sampling_rate
-                done.decode_s += decode_s
+                done.audio_s += item.seconds
+                done.decode_s += item.decode_s
                 bar.update(len(good) + len(failures))
                 bar.set_postfix_str(f"{done.audio_s / (time.perf_counter() - start):.1f} audio s/s", refresh=False)
     finally:
         writer.flush()
     done.extract_s = time.perf_counter() - start
     return done
-
-
-@contextlib.contextmanager
-def _stored_before_the_end() -> Iterator[None]:
-    """Make SIGTERM an exception, so that what was encoded is still stored: a launcher sends it to all ranks when one has died."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only the main thread may listen to signals
-        return
-
-    def end(*_):
-        raise SystemExit(128 + signal.SIGTERM)
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
-
-
-def _as_is(item):
-    return item
-
-
-def _start_worker(_worker: int, step_back: bool) -> None:
-    """Set up a decoding process.
-
-    It decodes when the model leaves a core idle, where both share the cores: one that is busy elsewhere keeps all others waiting. And it
-    ends with its rank: one whose rank was killed would wait for ever to hand over its batch.
-    """
-    if step_back and hasattr(os, "nice"):
-        os.nice(19)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)

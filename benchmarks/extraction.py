@@ -20,8 +20,9 @@ import soundfile
 import torch
 
 from arch_hf.audio import encode_wav, load_audio
+from arch_hf.catalogue import read_catalogue
 from arch_hf.encoders import AudioEncoder
-from arch_hf.extraction import extract, read_catalogue, recipe
+from arch_hf.extraction import extract, recipe
 from arch_hf.store import EmbeddingStore
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}

@@ -16,9 +16,9 @@ from ranks import one_of_two
 from tiny_models import make_tiny
 
 from arch_hf.audio import encode_wav, load_audio
+from arch_hf.catalogue import read_catalogue
 from arch_hf.corpora import load_corpus
 from arch_hf.evaluation import evaluate_model
-from arch_hf.extraction import read_catalogue
 from arch_hf.probe import Stream, initial_weights, stream_generator
 from arch_hf.protocols import get_protocol, plan_folds
 from arch_hf.results import write_result
@@ -201,8 +201,9 @@ def test_a_cache_that_is_not_shared_is_passed_around(tmp_path):
 
 def _lonely_rank(folder, digests):
     """Each rank has half of the embeddings, in a cache of its own; afterwards each has all."""
+    from arch_hf.catalogue import Catalogue
     from arch_hf.evaluation import _bring_from_other_machines
-    from arch_hf.extraction import Catalogue, Extraction
+    from arch_hf.extraction import Extraction
     from arch_hf.store import EmbeddingStore
 
     accelerator = one_of_two()

@@ -9,10 +9,13 @@ import pytest
 import torch
 
 from arch_hf import extraction
-from arch_hf.audio import encode_wav
+from arch_hf.audio import audio_info, encode_wav, load_audio
+from arch_hf.catalogue import Catalogue, read_catalogue
 from arch_hf.encoders import AudioEncoder
 from arch_hf.encoders.encoder import NonFiniteError
-from arch_hf.extraction import Catalogue, extract, plan_batches, read_catalogue, recipe
+from arch_hf.encoders.inputs import Piece
+from arch_hf.errors import AudioError
+from arch_hf.extraction import extract, plan_batches, recipe
 from arch_hf.store import EmbeddingStore, audio_digest
 
 
@@ -57,8 +60,8 @@ def catalogue(clips):
     found = Catalogue([audio_digest(clip) for clip in clips], np.zeros(len(clips)))
     for i, clip in enumerate(clips):
         try:
-            found.seconds[i] = extraction.audio_info(clip).seconds
-        except extraction.AudioError as error:
+            found.seconds[i] = audio_info(clip).seconds
+        except AudioError as error:
             found.failures[i] = str(error)
     return found
 
@@ -71,7 +74,7 @@ def run(encoder, clips, folder, **options):
 
 def test_each_clip_gets_its_own_embedding(encoder, clips, tmp_path):
     store, done = run(encoder, clips, tmp_path)
-    alone = [encoder.embed([extraction.load_audio(clip, encoder.sampling_rate)])[0] for clip in clips]
+    alone = [encoder.embed([load_audio(clip, encoder.sampling_rate)])[0] for clip in clips]
     np.testing.assert_allclose(store.read([audio_digest(c) for c in clips]), alone, atol=1e-4)
     assert done.clips == 20 and not done.failures
 
@@ -109,10 +112,10 @@ def test_what_was_encoded_is_stored_before_a_polite_end(encoder, clips, tmp_path
     monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 3.0})
     calls = iter(range(100))
 
-    def ends_at_the_third(encoder, waveforms, **settings):
+    def ends_at_the_third(encoder, clips, **settings):
         if next(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return list(encoder.embed(waveforms, **settings))
+        return list(encoder.embed_pieces(clips, **settings))
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -188,27 +191,27 @@ class Faulty:
     def __init__(self, largest=99, bad_lengths=()):
         self.largest, self.bad_lengths, self.calls = largest, bad_lengths, []
 
-    def embed(self, waveforms, **_):
-        self.calls.append(len(waveforms))
-        if len(waveforms) > self.largest:
+    def embed_pieces(self, clips, **_):
+        self.calls.append(len(clips))
+        if len(clips) > self.largest:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        for i, waveform in enumerate(waveforms):
-            if len(waveform) in self.bad_lengths:
+        for i, (piece,) in enumerate(clips):
+            if piece.samples in self.bad_lengths:
                 raise NonFiniteError("not finite", i, 3)
-        return np.array([[len(waveform)] for waveform in waveforms], np.float32)
+        return np.array([[piece.samples] for (piece,) in clips], np.float32)
 
 
 def test_out_of_memory_halves_the_batch():
-    waveforms = [np.zeros(n, np.float32) for n in range(1, 12)]
+    clips = [[Piece(torch.zeros(n), n, n)] for n in range(1, 12)]
     encoder = Faulty(largest=3)
-    assert [int(v[0]) for v in extraction._embed(encoder, waveforms)] == list(range(1, 12))
+    assert [int(v[0]) for v in extraction._embed(encoder, clips)] == list(range(1, 12))
     with pytest.raises(extraction.UserError, match="out of memory on one clip"):
-        extraction._embed(Faulty(largest=0), waveforms)
+        extraction._embed(Faulty(largest=0), clips)
 
 
 def test_an_embedding_that_is_not_finite_is_named_never_zero():
-    waveforms = [np.zeros(n, np.float32) for n in range(1, 8)]
-    vectors = extraction._embed(Faulty(bad_lengths=(1, 4, 7)), waveforms)
+    clips = [[Piece(torch.zeros(n), n, n)] for n in range(1, 8)]
+    vectors = extraction._embed(Faulty(bad_lengths=(1, 4, 7)), clips)
     for n, vector in enumerate(vectors, start=1):
         if n in (1, 4, 7):
             assert "not finite at layer 3 in torch.float16" in vector
@@ -219,8 +222,8 @@ def test_an_embedding_that_is_not_finite_is_named_never_zero():
 def test_batches_do_not_depend_on_order_or_duplicates():
     rng = np.random.default_rng(0)
     digests, seconds = [bytes([i]) for i in range(50)], rng.uniform(0.1, 5, 50)
-    plan = [[digests[i] for i in batch] for batch in plan_batches(Catalogue(digests, seconds), 30, False, 10)]
+    plan = [[digests[i] for i in batch] for batch in plan_batches(Catalogue(digests, seconds), seconds, 10)]
     shuffle = rng.permutation(np.concatenate([np.arange(50), np.arange(10)]))
     mixed = Catalogue([digests[i] for i in shuffle], seconds[shuffle])
-    assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, 30, False, 10)] == plan
-    assert all(len(batch) == 2 for batch in plan_batches(Catalogue(digests, seconds), 5, True, 10))
+    assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, mixed.seconds, 10)] == plan
+    assert all(len(batch) == 2 for batch in plan_batches(Catalogue(digests, seconds), np.full(50, 5), 10))

@@ -15,11 +15,12 @@ from tiny_models import make_tiny
 
 from arch_hf import evaluation, extraction
 from arch_hf.audio import encode_wav
+from arch_hf.catalogue import Catalogue, read_catalogue
 from arch_hf.corpora import load_corpus
 from arch_hf.corpora.stream import ClipStream
 from arch_hf.errors import AudioError, UserError
 from arch_hf.evaluation import evaluate_model
-from arch_hf.extraction import Catalogue, plan_batches
+from arch_hf.extraction import plan_batches
 from arch_hf.job import Job
 from arch_hf.results import write_result
 
@@ -129,7 +130,7 @@ def test_each_pass_reads_the_audio_once_and_the_columns_without_it(online, tmp_p
     assert list(data.table.split) == [f"fold_{k}" for k in (1, 2, 3) for _ in range(270)]
     assert data.order[:12] == [0, 1, 2, 270, 271, 272, 540, 541, 542, 3, 4, 5]
     online.sent = 0
-    found = extraction.read_catalogue(data, tmp_path, order=data.order)
+    found = read_catalogue(data, tmp_path, order=data.order)
     assert size < online.sent < 1.3 * size and len(found.digests) == 810
     assert data.audio(540) == clip(6)  # back to an earlier clip
 
@@ -211,13 +212,13 @@ def test_a_plan_of_a_stream_keeps_to_its_windows(monkeypatch):
     seconds = np.random.default_rng(0).uniform(0.5, 3, 40)
     found = Catalogue([b"%d" % (i % 36) for i in range(40)], seconds)
     order = np.random.default_rng(1).permutation(40).tolist()
-    plan = plan_batches(found, 30, False, 5.0, order)
+    plan = plan_batches(found, found.seconds, 5.0, order)
     assert sorted(found.digests[i] for batch in plan for i in batch) == sorted(set(found.digests))  # each audio once
     assert all(len(batch) * seconds[batch].max() <= 5 for batch in plan if len(batch) > 1)
     turns = [order.index(i) for batch in plan for i in batch]
     ahead = [max(turns[: k + 1]) - turn for k, turn in enumerate(turns)]
     assert 3 < max(ahead) < 20  # longest first, but never far ahead
-    assert plan != plan_batches(found, 30, False, 5.0)
+    assert plan != plan_batches(found, found.seconds, 5.0)
 
 
 def test_without_the_hub_there_is_nothing_to_stream(online, monkeypatch):

@@ -1,28 +1,29 @@
 """The convolutions over a waveform as matrix products, each clip normalised by itself.
 
 A convolution that pads nothing is one matrix product for every `stride` of its taps: that many neighbouring frames side by side
-are a row of the matrix, as they lie in memory. Clips, and the parts of long ones, stand one behind the other on one axis of time,
-each from a multiple of the hop on, so that their frames fall where they fall alone; those that see into the next part are left out.
+are a row of the matrix, as they lie in memory. The clips of a batch stand one behind the other on one axis of time,
+each from a multiple of the hop on, so that their frames fall where they fall alone; those that see into the next clip are left out.
 
 The group norm after the first convolution wants mean and variance of each channel over a clip. Both follow from those of
 the windows that go in (ten numbers and their covariance), so the norm goes into the weights and no pass over the frames is needed.
 """
 
 import math
+import threading
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers.activations import GELUActivation
 
-# Values of the first hidden state that go through all convolutions before the next ones do: 4 MB in fp32, to stay in the caches.
-_VALUES_AT_ONCE = 1 << 20
-_EARLY = 3  # layers whose hidden states are large
 
+class ClipEnds(threading.local):
+    """What is known of the batch that a thread has under way.
 
-class ClipEnds:
-    """What is known of the batch under way: lengths of the clips in samples and in frames, None while none is padded; and how many
-    samples to look at, None for all: in each clip those behind have one and the same value, its last."""
+    Attributes:
+        samples, frames: lengths of the clips, None while none is padded.
+        moving: how many samples to look at, None for all: in each clip those behind have one and the same value, its last.
+    """
 
     samples: torch.Tensor | None = None
     frames: torch.Tensor | None = None
@@ -60,8 +61,7 @@ class WaveformConvolutions(nn.Module):
         super().__init__()
         self.ends = ends
         first, *others = extractor.conv_layers
-        layers = nn.ModuleList([_FirstConvolution(first), *(_Convolution(layer) for layer in others)])
-        self.early, self.late = layers[:_EARLY], layers[_EARLY:]
+        self.layers = nn.ModuleList([_FirstConvolution(first), *(_Convolution(layer) for layer in others)])
         self.field, self.hop = 1, 1  # samples that a frame sees, and between frames
         for layer in extractor.conv_layers:
             self.field += (layer.conv.kernel_size[0] - 1) * self.hop
@@ -80,47 +80,18 @@ class WaveformConvolutions(nn.Module):
         if self.ends.moving is not None:
             seen = min(n_frames, math.ceil(self.ends.moving / self.hop) + 1)
             values = values[:, : (seen - 1) * self.hop + self.field] if seen < n_frames else values
-        weight = self.early[0].for_clips(values, samples, self.ends.samples)
-        slots = seen - 1 + math.ceil(self.field / self.hop)  # a clip's room in frames, so that none of its own sees the next
-        hidden = self._early(values, slots, weight)
-        for layer in self.late:
+        weight = self.layers[0].for_clips(values, samples, self.ends.samples)
+        # A clip's room, in frames: none of its own sees the next clip.
+        slots = seen - 1 + math.ceil(self.field / self.hop)
+        time = values.new_zeros(len(values), slots * self.hop)
+        time[:, : values.shape[1]] = values[:, : slots * self.hop]
+        hidden = self.layers[0](time, weight)
+        for layer in self.layers[1:]:
             hidden = layer(hidden)
-        hidden = hidden.view(len(values), -1, hidden.shape[-1])[:, :seen]
+        hidden = hidden.view(len(values), slots, -1)[:, :seen]
         if seen < n_frames:
             hidden = torch.cat([hidden, hidden[:, -1:].expand(-1, n_frames - seen, -1)], dim=1)
         return hidden.transpose(1, 2)
-
-    def _early(self, values: torch.Tensor, slots: int, weight: torch.Tensor) -> torch.Tensor:
-        """The first layers, a part of a clip or some clips at a time: [frames of all clips, channels], every clip with room for
-        `slots` final frames or more."""
-        first, *others = self.early
-        batch, step = len(values), math.prod(layer.stride for layer in self.early)
-        part, together = self._parts(batch, slots, values.device)
-        n_parts = math.ceil(slots / part)
-        room = n_parts * part * self.hop
-        time = values.new_zeros(batch * room + self.field)
-        time[: batch * room].view(batch, room)[:, : values.shape[1]] = values[:, :room]
-        # Of a part's frames the last is one too many: it sees beyond, and its neighbour would without it.
-        shape = (batch, n_parts, (part * self.hop + step) // first.stride, first.kernel)
-        windows = time.as_strided(shape, (room, part * self.hop, first.stride, 1)).flatten(0, 1)
-        weight = weight.expand(batch, -1, -1).repeat_interleave(n_parts, 0)
-        out = []
-        for i in range(0, len(windows), together):
-            hidden = first(windows[i : i + together], weight[i : i + together])
-            n = len(hidden)
-            for layer in others:
-                hidden = layer(hidden.flatten(0, -2))
-            out.append(hidden.view(n, -1, hidden.shape[-1])[:, :-1])
-        return torch.cat(out).flatten(0, 1)
-
-    def _parts(self, batch: int, slots: int, device: torch.device) -> tuple[int, int]:
-        """Final frames in a part of a clip, and how many parts go through the early layers together."""
-        if device.type != "cpu":
-            return slots, batch
-        values = self.hop // self.early[0].stride * self.early[0].weight.shape[-1]  # of the first hidden state, for a frame
-        at_once = max(1, _VALUES_AT_ONCE // values)
-        part = math.ceil(slots / math.ceil(slots / at_once))
-        return part, at_once // part
 
 
 class _FirstConvolution(nn.Module):
@@ -143,6 +114,8 @@ class _FirstConvolution(nn.Module):
         """
         if self.over_time is None:
             return self.weight[None]
+        if used.device.type == "mps":  # which has no double precision
+            used, lengths = used.cpu(), None if lengths is None else lengths.cpu()
         mean, covariance = self._moments(used, samples, lengths)
         taps, norm = self.weight[:-1].to(mean), self.over_time
         variance = (taps * (covariance @ taps)).sum(1).clamp_min(0)
@@ -150,7 +123,9 @@ class _FirstConvolution(nn.Module):
         bias = norm.bias.to(mean) - mean @ taps * scale
         return torch.cat([taps * scale[:, None], bias[:, None]], dim=1).to(self.weight)
 
-    def _moments(self, used: torch.Tensor, samples: int, lengths: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def _moments(
+        self, used: torch.Tensor, samples: int, lengths: torch.Tensor | None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean [batch, taps] and covariance [batch, taps, taps] of each clip's windows, in double precision: where a channel
         lets little of the sound pass, its variance is the small difference of large numbers."""
         windows = used.double().unfold(1, self.kernel, self.stride)
@@ -168,9 +143,15 @@ class _FirstConvolution(nn.Module):
             square = windows.mT @ windows / totals[..., None]
         return mean, square - mean[:, :, None] * mean[:, None]
 
-    def forward(self, windows: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """Windows [parts, frames, taps] and weights [parts, taps + 1, channels] to hidden states [parts, frames, channels]."""
-        hidden = functional.pad(windows, (0, 1), value=1.0) @ weight
+    def forward(self, time: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        """Clips [batch, samples], a multiple of the stride, and their weights to hidden states [frames of all clips, channels].
+
+        The last window of a clip reaches into the next clip, and that of the last clip into zeros.
+        """
+        batch, samples = time.shape
+        time = functional.pad(time.flatten(), (0, self.kernel))
+        windows = time.as_strided((batch, samples // self.stride, self.kernel), (samples, self.stride, 1))
+        hidden = (functional.pad(windows, (0, 1), value=1.0) @ weight).flatten(0, 1)
         return self.activation(hidden if self.norm is None else self.norm(hidden))
 
 
@@ -189,9 +170,11 @@ class _Convolution(nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         rows = hidden.view(len(hidden) // self.stride, -1)
         first, *later = self.weights
-        out = rows[:, : len(first)] @ first if self.bias is None else torch.addmm(self.bias, rows[:, : len(first)], first)
+        out = (
+            rows[:, : len(first)] @ first if self.bias is None else torch.addmm(self.bias, rows[:, : len(first)], first)
+        )
         for i, weight in enumerate(later, start=1):
-            out[:-i].addmm_(rows[i:, : len(weight)], weight)  # the last rows go without: they see beyond the last part
+            out[:-i].addmm_(rows[i:, : len(weight)], weight)  # the last rows go without: they see beyond the last clip
         return self.activation(out if self.norm is None else self.norm(out))
 
 

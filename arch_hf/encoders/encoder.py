@@ -44,6 +44,7 @@ class AudioEncoder:
         embedding_size: of a clip's vector.
         n_layers: number of hidden states, the input of the first layer among them: layers are 0 ... n_layers - 1.
         dtype, device: of the computation; embeddings are float32 always.
+        thread_safe: whether several threads may call `embed` at once.
 
     Example:
         >>> encoder = AudioEncoder.from_pretrained("logmel")
@@ -74,6 +75,8 @@ class AudioEncoder:
                 f"{model_id}: {self.model_class} does not run on what {type(loaded.feature_extractor).__name__} makes, "
                 f"do they belong together? ({one_line(error)})"
             ) from error
+        # A model's own code may keep things in itself while it runs.
+        self.thread_safe = type(half.encoder).__module__.startswith(("transformers.", "arch_hf."))
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
         if compiled:

@@ -47,7 +47,7 @@ class FourierConvolution(nn.Module):
         if hidden.device.type == "mps":  # no products of complex matrices there
             return self.conv(hidden)
         kernel, padding, groups = self.conv.kernel_size[0], self.conv.padding[0], self.conv.groups
-        batch, channels, frames = hidden.shape
+        batch, _, frames = hidden.shape
         n_out = frames + 2 * padding - kernel + 1
         if padding + frames <= kernel:  # what goes round the end of the block meets the zeros before the clip
             size, step = kernel, n_out
