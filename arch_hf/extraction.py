@@ -222,7 +222,8 @@ def _encode(
         n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else WORKERS)
     else:
         keep_freed_memory()
-        n_threads = min(cores, MODEL_THREADS, len(clips)) if encoder.thread_safe else 1
+        # However little is left to do: on how many cores a product is computed shows in its last bits.
+        n_threads = min(cores, MODEL_THREADS) if encoder.thread_safe else 1
         here = (functools.partial(clips.__getitem__, i) for i in range(len(clips)))
         batches = _decoded_ahead(clips, 1) if streamed else here
 

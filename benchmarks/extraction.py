@@ -22,6 +22,7 @@ import torch
 from arch_hf.audio import encode_wav, load_audio
 from arch_hf.catalogue import read_catalogue
 from arch_hf.encoders import AudioEncoder
+from arch_hf.encoders.loading import fold_weight_norm
 from arch_hf.extraction import extract, recipe
 from arch_hf.store import EmbeddingStore
 
@@ -74,6 +75,7 @@ def hubert_base(folder: Path) -> Path:
 
 def peak(args) -> None:
     from torch.utils.flop_counter import FlopCounterMode
+    from transformers import AutoModel
 
     rows = {}
     clips = [wav(args.seconds, seed) for seed in range(args.clips)]
@@ -82,7 +84,8 @@ def peak(args) -> None:
         for name in args.dtypes:
             encoder = AudioEncoder.from_pretrained(str(path), dtype=DTYPES[name])
             waveform = torch.from_numpy(load_audio(clips[0], 16000))[None].to(DTYPES[name])
-            model = encoder.half.encoder
+            model = AutoModel.from_pretrained(path, dtype=DTYPES[name]).eval()  # as transformers has it,
+            fold_weight_norm(model)  # but for this, which the counter below cannot read
             with FlopCounterMode(display=False) as counter, torch.inference_mode():
                 model(waveform)
             gflop = counter.get_total_flops() / 1e9

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 import torch
+from tiny_models import make_tiny
 
 from arch_hf import extraction
 from arch_hf.audio import audio_info, encode_wav, load_audio
 from arch_hf.catalogue import Catalogue, read_catalogue
 from arch_hf.encoders import AudioEncoder
 from arch_hf.encoders.encoder import NonFiniteError
-from arch_hf.encoders.inputs import Piece
+from arch_hf.encoders.inputs import Piece, unpack
 from arch_hf.errors import AudioError
 from arch_hf.extraction import extract, plan_batches, recipe
 from arch_hf.store import EmbeddingStore, audio_digest
@@ -227,3 +228,39 @@ def test_batches_do_not_depend_on_order_or_duplicates():
     mixed = Catalogue([digests[i] for i in shuffle], seconds[shuffle])
     assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, mixed.seconds, 10)] == plan
     assert all(len(batch) == 2 for batch in plan_batches(Catalogue(digests, seconds), np.full(50, 5), 10))
+
+
+def test_threads_and_worker_processes_give_what_one_thread_gives(encoder, tmp_path, monkeypatch):
+    clips = [noise(seconds, seed) for seed, seconds in enumerate(np.random.default_rng(1).uniform(0.1, 1.0, 70))]
+    keys = [audio_digest(clip) for clip in clips]
+    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 2.0, "gpu": 2.0})
+    vectors = {}
+    for name, n_threads, order, room in (
+        ("one thread", 1, None, True),
+        ("threads", 4, None, True),
+        ("tensors from a worker", 4, range(70), True),
+        ("arrays from a worker", 4, range(70), False),
+    ):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
+        monkeypatch.setattr(extraction, "shared_memory_holds", lambda n_bytes, room=room: room)
+        store, done = run(encoder, clips, tmp_path / name, order=order)
+        assert done.clips == 70 and done.audio_s == pytest.approx(sum(catalogue(clips).seconds))
+        vectors[name] = store.read(keys)
+    for name, found in vectors.items():
+        np.testing.assert_allclose(found, vectors["one thread"], rtol=1e-4, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize("family", ["hubert", "whisper", "ast", "clap", "wav2vec2-bert", "encodec"])
+def test_feature_extractors_work_in_worker_processes(family, tmp_path, monkeypatch):
+    """Some compute on several threads, of which a forked process has none left."""
+    encoder = AudioEncoder.from_pretrained(make_tiny(family, tmp_path))
+    encoder.embed([np.ones(encoder.sampling_rate, np.float32)])
+    clips = [noise(0.05, seed, encoder.sampling_rate) for seed in range(64)]
+    prepared = extraction._Prepare(
+        np.arange(64).reshape(8, 8).tolist(), clips.__getitem__, encoder.inputs.without_model(), 30.0, False
+    )
+    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"gpu": 1.0})
+    for i, item in enumerate(extraction._decoded_ahead(prepared, workers=2)):
+        for (there,), (here,) in zip(unpack(*item().packed), unpack(*prepared[i].packed), strict=True):
+            assert (there.samples, there.total, there.moving) == (here.samples, here.total, here.moving)
+            torch.testing.assert_close(there.values, here.values)
