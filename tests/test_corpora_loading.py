@@ -47,6 +47,23 @@ def parquet(folder, **splits):
     return str(folder)
 
 
+@pytest.mark.parametrize("streaming", [False, True])
+def test_files_changed_in_place_are_read_again_though_the_card_is_as_it_was(tmp_path, streaming):
+    folder = tmp_path / "pets"
+    card = "---\nconfigs:\n- config_name: default\n  data_files:\n"
+    card += "".join(f"  - split: {split}\n    path: data/{split}-*.parquet\n" for split in ("train", "test")) + "---\n"
+    parquet(folder, train=make(4), test=make(2))
+    (folder / "README.md").write_text(card)
+    before = load_corpus(folder, streaming=streaming)
+    assert load_corpus(folder, streaming=streaming).clips._fingerprint == before.clips._fingerprint
+    turned = make(4).select([1, 0, 2, 3])  # as many clips, as many bytes
+    parquet(folder, train=Dataset(turned.flatten_indices().data, info=turned.info))
+    after = load_corpus(folder, streaming=streaming)
+    assert after.clips._fingerprint != before.clips._fingerprint
+    assert [after.audio(i) for i in (0, 1)] == [raw_trees.sound(seed=i, seconds=1.2) for i in (1, 0)]
+    assert after.targets().tolist() == [1, 0, 0, 1, 0, 1]
+
+
 def test_splits_that_go_by_other_names_are_recognised(tmp_path):
     folder = parquet(tmp_path / "pets", train=make(6), dev=make(2), test=make(4, speaker=["a", "b", "c", "d"]))
     with pytest.raises(UserError, match="cannot be loaded"):  # datasets itself wants the same columns in every split

@@ -9,13 +9,14 @@ from pathlib import Path
 import datasets
 import huggingface_hub
 from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets.fingerprint import Hasher
 from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from arch_hf.corpora.foreign import adapt, corpus_from_facts
 from arch_hf.corpora.registry import CORPUS_NAMES, get_corpus, unknown_corpus
 from arch_hf.corpora.spec import Corpus
-from arch_hf.corpora.stream import ClipStream, audio_as_it_is, first_line, open_stream
+from arch_hf.corpora.stream import ClipStream, audio_as_it_is, first_line, identity_of_files, open_stream
 from arch_hf.errors import UserError
 
 FACTS_FILE = "arch.json"
@@ -126,9 +127,21 @@ def _load(path: str, config, revision, columns, streaming: bool, hint: str = "")
         if streaming:
             return open_stream(path, config, revision, columns.get("audio"))
         with audio_as_it_is():
-            return load_dataset(path, config, revision=revision), None
+            return _load_copy(path, config, revision), None
     except Exception as error:  # datasets raises many kinds; what the first of them says is what the user needs
         raise UserError(f"the dataset {path} cannot be loaded: {first_line(error)}{hint}") from None
+
+
+def _load_copy(path: str, config, revision) -> DatasetDict:
+    """Through the Arrow copy that `datasets` makes; a folder whose files have changed gets another one, and other fingerprints."""
+    identity = identity_of_files(path)
+    if identity is None:
+        return load_dataset(path, config, revision=revision)
+    dataset = load_dataset(path, config, cache_dir=str(Path(datasets.config.HF_DATASETS_CACHE) / "arch_hf" / identity))
+    for name, part in dataset.items():
+        fingerprint = Hasher.hash([part._fingerprint, identity])
+        dataset[name] = Dataset(part.data, info=part.info, split=part.split, fingerprint=fingerprint)
+    return dataset
 
 
 def _interpret(dataset, stream, dataset_id: str, facts: dict, columns, splits, config, revision) -> Found:

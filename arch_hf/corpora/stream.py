@@ -7,6 +7,7 @@ A stream goes forward only. So whoever wants many clips asks for them in the ord
 import contextlib
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import pyarrow as pa
 from datasets import Audio, Dataset, DatasetDict, DatasetInfo, Features, IterableDataset, load_dataset_builder
@@ -132,11 +133,28 @@ def open_stream(
             places = [f"{split}/{i}/{name}" for i in range(n_clips)]
             columns[name] = pa.StructArray.from_arrays([pa.nulls(n_clips, pa.binary()), places], ["bytes", "path"])
         known = Features({name: Audio(decode=False) if name in audio_columns else f for name, f in features.items()})
-        # `datasets` names the folder of its own copy by all that the content depends on: the commit, or the files' dates
-        identity = Hasher.hash([builder.cache_dir, split, n_clips])
+        # `datasets` names the folder of its own copy by the commit, if there is one
+        identity = Hasher.hash([builder.cache_dir, identity_of_files(path), split, n_clips])
         table = pa.table({name: columns[name] for name in features}).cast(known.arrow_schema)
         dataset[split] = Dataset(table, info=DatasetInfo(features=known), fingerprint=identity)
     return dataset, ClipStream(dict(streams), {split: len(part) for split, part in dataset.items()}, path)
+
+
+def identity_of_files(path: str) -> str | None:
+    """What changes when a file in a folder does: by the names, sizes and dates of all of them. None for a dataset of the Hub.
+
+    `datasets` goes by README.md alone where that describes the dataset: it would read its copy of the files of before.
+
+    Example:
+        >>> identity_of_files("nyu-mll/glue") is None
+        True
+    """
+    folder = Path(path)
+    if not folder.is_dir():
+        return None
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    stats = [(file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    return Hasher.hash([folder.resolve().as_posix(), stats])
 
 
 def _features(streams: dict[str, IterableDataset]) -> Features:
