@@ -227,13 +227,19 @@ def _encode(
         here = (functools.partial(clips.__getitem__, i) for i in range(len(clips)))
         batches = _decoded_ahead(clips, 1) if streamed else here
 
+    idle = [encoder, *(encoder.twin() for _ in range(n_threads - 1))]
+
     def work(decoded: Callable[[], _Batch | UserError]):
         item = decoded()
         if isinstance(item, UserError):
             raise item
         values, layout = item.packed
         pieces = unpack(torch.as_tensor(values).to(encoder.device), layout)
-        return item, dict(zip(item.positions, _embed(encoder, pieces, **settings), strict=True))
+        mine = idle.pop()
+        try:
+            return item, dict(zip(item.positions, _embed(mine, pieces, **settings), strict=True))
+        finally:
+            idle.append(mine)
 
     with threads(n_threads, cores // n_threads) as pool:
         yield from in_order(pool, work, batches, ahead=n_threads)

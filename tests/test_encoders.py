@@ -1,7 +1,5 @@
 """Every family against a plain computation with transformers alone, in any batch, at any layer, and after a reload."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 import numpy as np
 import pytest
 import torch
@@ -11,6 +9,7 @@ from transformers import AutoFeatureExtractor, AutoModel
 from arch_hf.encoders import AudioEncoder, NonFiniteError, batching, convolutions, inputs
 from arch_hf.encoders import encoder as encoder_module
 from arch_hf.encoders.check import sample_clip
+from arch_hf.processes import threads
 
 WINDOWED = ("ast", "whisper", "clap", "clap-fused")
 CODECS = ("encodec", "encodec-48k", "dac", "mimi")
@@ -272,15 +271,35 @@ def test_convolutions_are_spared_the_padding(tiny, family, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_several_threads_at_once(family, pair):
-    """As the extraction does on a CPU: what one thread tells the model of its batch is nothing to another."""
+def test_twins_in_several_threads(family, pair):
+    """As the extraction does on a CPU: what one thread's modules keep of their batch is nothing to another's."""
     encoder = pair(family)[1]
     assert encoder.thread_safe
-    lengths = np.random.default_rng(0).integers(400, 2 * encoder.sampling_rate, 24)
-    batches = [clips_of(encoder.sampling_rate, lengths[i : i + 3]) for i in range(0, 24, 3)]
+    lengths = np.random.default_rng(0).integers(400, 2 * encoder.sampling_rate, 12)
+    batches = [clips_of(encoder.sampling_rate, lengths[i : i + 3]) for i in range(0, 12, 3)]
     alone = [encoder.embed(batch, layers="all") for batch in batches]
-    with ThreadPoolExecutor(4) as pool:
-        for found, expected in zip(
-            pool.map(lambda batch: encoder.embed(batch, layers="all"), batches), alone, strict=True
-        ):
-            np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+    def embed(twin, turn):
+        return [twin.embed(batch, layers="all") for batch in batches[::turn]][::turn]
+
+    with threads(2, cores=1) as pool:
+        for found in pool.map(embed, [encoder, encoder.twin()], [1, -1]):
+            for mine, expected in zip(found, alone, strict=True):
+                np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_twin_shares_the_weights_and_nothing_that_changes(family, pair):
+    encoder = pair(family)[1].twin()
+    twin = encoder.twin()
+    for mine, its in zip(encoder.half.modules(), twin.half.modules(), strict=True):
+        assert mine is not its
+    weights = [*encoder.half.named_parameters(), *encoder.half.named_buffers()]
+    its = dict([*twin.half.named_parameters(), *twin.half.named_buffers()])
+    assert {name: id(weight) for name, weight in weights} == {name: id(weight) for name, weight in its.items()}
+    clip = clips_of(encoder.sampling_rate, [encoder.sampling_rate])
+    ran = []
+    for module in encoder.half.modules():
+        module.register_forward_pre_hook(lambda module, args: ran.append(module))  # made after the twin: not its own
+    twin.embed(clip)
+    assert not ran  # no part of the twin leads back into the encoder

@@ -20,21 +20,13 @@ from arch_hf.encoders.inputs import Piece
 def watch_clip_ends(half: AudioHalf) -> ClipEnds:
     """Tell the group norm and the padding convolutions of an encoder where clips end, through the object returned."""
     ends = ClipEnds()
-
-    def silence_padding(module, args):
-        if ends.frames is None:
-            return None
-        (hidden,) = args
-        inside = torch.arange(hidden.shape[-1], device=hidden.device) < ends.frames[:, None]
-        return (hidden * inside[:, None].to(hidden.dtype),)
-
     for parent in list(half.modules()):
         for name, module in parent.named_children():
             if isinstance(module, nn.Conv1d) and module.padding != (0,):
                 if FourierConvolution.takes(module):
                     module = FourierConvolution(module)
                     setattr(parent, name, module)
-                module.register_forward_pre_hook(silence_padding)
+                module.register_forward_pre_hook(ends.silence_padding)
     extractor = getattr(half.encoder, "feature_extractor", None)
     if WaveformConvolutions.takes(extractor):
         half.encoder.feature_extractor = WaveformConvolutions(extractor, ends)

@@ -9,7 +9,6 @@ the windows that go in (ten numbers and their covariance), so the norm goes into
 """
 
 import math
-import threading
 
 import torch
 from torch import nn
@@ -17,8 +16,8 @@ from torch.nn import functional
 from transformers.activations import GELUActivation
 
 
-class ClipEnds(threading.local):
-    """What is known of the batch that a thread has under way.
+class ClipEnds:
+    """What is known of the batch that an encoder has under way.
 
     Attributes:
         samples, frames: lengths of the clips, None while none is padded.
@@ -28,6 +27,14 @@ class ClipEnds(threading.local):
     samples: torch.Tensor | None = None
     frames: torch.Tensor | None = None
     moving: int | None = None
+
+    def silence_padding(self, _module: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
+        """As a hook before a module that takes hidden states [batch, channels, frames]: zeros behind each clip's frames."""
+        if self.frames is None:
+            return None
+        (hidden,) = args
+        inside = torch.arange(hidden.shape[-1], device=hidden.device) < self.frames[:, None]
+        return (hidden * inside[:, None].to(hidden.dtype),)
 
 
 class WaveformConvolutions(nn.Module):

@@ -1,5 +1,7 @@
 """AudioEncoder: any audio model of transformers as a function from clips to vectors."""
 
+import copy
+import itertools
 import json
 from collections.abc import Sequence
 
@@ -44,7 +46,7 @@ class AudioEncoder:
         embedding_size: of a clip's vector.
         n_layers: number of hidden states, the input of the first layer among them: layers are 0 ... n_layers - 1.
         dtype, device: of the computation; embeddings are float32 always.
-        thread_safe: whether several threads may call `embed` at once.
+        thread_safe: whether twins of it (see `twin`) may run in several threads at once.
 
     Example:
         >>> encoder = AudioEncoder.from_pretrained("logmel")
@@ -75,8 +77,8 @@ class AudioEncoder:
                 f"{model_id}: {self.model_class} does not run on what {type(loaded.feature_extractor).__name__} makes, "
                 f"do they belong together? ({one_line(error)})"
             ) from error
-        # A model's own code may keep things in itself while it runs.
-        self.thread_safe = type(half.encoder).__module__.startswith(("transformers.", "arch_hf."))
+        # A model's own code may keep things outside of its modules, and torch.compile does.
+        self.thread_safe = not compiled and type(half.encoder).__module__.startswith(("transformers.", "arch_hf."))
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
         if compiled:
@@ -105,6 +107,21 @@ class AudioEncoder:
         """
         dtype = parse_dtype(dtype)
         return cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled)
+
+    def twin(self) -> "AudioEncoder":
+        """The same encoder for another thread: it shares the weights, but not what modules keep in themselves while they run (the
+        positions of the last clip, where a batch's clips end).
+
+        Example:
+            >>> encoder = AudioEncoder.from_pretrained("logmel")
+            >>> clip = np.ones(16000, np.float32)
+            >>> bool((encoder.twin().embed([clip]) == encoder.embed([clip])).all())
+            True
+        """
+        twin = copy.copy(self)
+        weights = itertools.chain(self.half.parameters(), self.half.buffers())
+        twin.half, twin._ends = copy.deepcopy((self.half, self._ends), {id(weight): weight for weight in weights})
+        return twin
 
     @property
     def preprocessing(self) -> str:

@@ -29,7 +29,9 @@ class FourierConvolution(nn.Module):
     def __init__(self, conv: nn.Conv1d):
         super().__init__()
         self.conv = conv
-        self._spectra: dict[int, torch.Tensor] = {}
+        kernel, there = conv.kernel_size[0], conv.weight.device.type != "mps"  # no products of complex matrices on that
+        self.register_buffer("spectrum", _spectrum(conv, kernel) if there else None, persistent=False)
+        self.register_buffer("long_spectrum", _spectrum(conv, 3 * kernel) if there else None, persistent=False)
 
     @staticmethod
     def takes(module: nn.Module) -> bool:
@@ -44,31 +46,30 @@ class FourierConvolution(nn.Module):
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         """Hidden states [batch, channels, frames], of any dtype, to the same but of the convolution's channels."""
-        if hidden.device.type == "mps":  # no products of complex matrices there
+        if self.spectrum is None:
             return self.conv(hidden)
         kernel, padding, groups = self.conv.kernel_size[0], self.conv.padding[0], self.conv.groups
         batch, _, frames = hidden.shape
         n_out = frames + 2 * padding - kernel + 1
         if padding + frames <= kernel:  # what goes round the end of the block meets the zeros before the clip
-            size, step = kernel, n_out
+            size, step, of_kernel = kernel, n_out, self.spectrum
         else:
-            size, step = 3 * kernel, 2 * kernel + 1
+            size, step, of_kernel = 3 * kernel, 2 * kernel + 1, self.long_spectrum
         blocks = math.ceil(n_out / step)
         padded = functional.pad(hidden.float(), (padding, (blocks - 1) * step + size - padding - frames))
         spectrum = torch.fft.rfft(padded.unfold(2, size, step))  # [batch, channels, blocks, frequencies]
         spectrum = spectrum.unflatten(1, (groups, -1)).permute(4, 1, 0, 3, 2)
         n_frequencies = len(spectrum)
-        product = spectrum.reshape(n_frequencies * groups, batch * blocks, -1) @ self._spectrum(size)
+        product = spectrum.reshape(n_frequencies * groups, batch * blocks, -1) @ of_kernel
         product = product.view(n_frequencies, groups, batch, blocks, -1).permute(2, 1, 4, 3, 0)
         out = torch.fft.irfft(product, n=size)[..., :step].reshape(batch, -1, blocks * step)[..., :n_out]
         if self.conv.bias is not None:
             out = out + self.conv.bias.float()[:, None]
         return out.to(hidden.dtype)
 
-    def _spectrum(self, size: int) -> torch.Tensor:
-        """The kernel's conjugate spectrum for blocks of this size, made once: complex [frequencies * groups, in, out]."""
-        if size not in self._spectra:
-            spectrum = torch.fft.rfft(self.conv.weight.float(), n=size).conj()  # [out, in, frequencies]
-            spectrum = spectrum.unflatten(0, (self.conv.groups, -1)).permute(3, 0, 2, 1)
-            self._spectra[size] = spectrum.flatten(0, 1).resolve_conj().contiguous()
-        return self._spectra[size]
+
+def _spectrum(conv: nn.Conv1d, size: int) -> torch.Tensor:
+    """The kernel's conjugate spectrum for blocks of this size: complex [frequencies * groups, in, out]."""
+    spectrum = torch.fft.rfft(conv.weight.float(), n=size).conj()  # [out, in, frequencies]
+    spectrum = spectrum.unflatten(0, (conv.groups, -1)).permute(3, 0, 2, 1)
+    return spectrum.flatten(0, 1).resolve_conj().contiguous()
