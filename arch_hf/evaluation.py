@@ -7,6 +7,7 @@ main process alone writes results and prints.
 """
 
 import json
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
@@ -22,6 +23,7 @@ from arch_hf.encoders import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.extraction import Extraction, extract, recipe
 from arch_hf.job import DEFAULT_MODEL, FLOOR_MODEL, Job
+from arch_hf.processes import share_cores
 from arch_hf.protocols import get_protocol, plan_folds
 from arch_hf.results import assemble, head_of, model_folder, read_if_same, result_name, write_result
 from arch_hf.scoring import score_corpus, score_layers
@@ -31,7 +33,9 @@ from arch_hf.store import EmbeddingStore, write_atomically
 def make_accelerator() -> Accelerator:
     """The processes that were launched, as one. Without a GPU accelerate must be told so, or the processes that `torchrun` and
     `accelerate launch` start on a CPU do not know of each other, and each does the whole work."""
-    return Accelerator(cpu=not torch.accelerator.is_available())
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
+    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)))
+    return accelerator
 
 
 def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[dict]:

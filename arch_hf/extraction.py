@@ -2,7 +2,8 @@
 
 The work is planned over the whole corpus, from the clips alone, before anyone looks into the store: which clips share a batch does not
 depend on what an earlier run has left behind, nor on the number of processes. So a run that was killed and continued, and a run
-on more processes, compute the same embeddings to the last bit on the same hardware.
+on more processes, compute the same embeddings to the last bit on the same hardware (with up to eight cores for each process; beyond
+these, cores share a product, and on how many it is computed shows in its last bits).
 
 A corpus that is streamed can only be read forward. It is planned in windows, one after the other, and one process per rank reads and decodes
 ahead of the model; each rank reads the whole stream and takes its own batches from it.
@@ -222,7 +223,7 @@ def _encode(
         n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else WORKERS)
     else:
         keep_freed_memory()
-        # However little is left to do: on how many cores a product is computed shows in its last bits.
+        # However little is left to do, so that a product is computed on as many cores.
         n_threads = min(cores, MODEL_THREADS) if encoder.thread_safe else 1
         here = (functools.partial(clips.__getitem__, i) for i in range(len(clips)))
         batches = _decoded_ahead(clips, 1) if streamed else here

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import os
 import shutil
 import signal
 import sys
@@ -15,6 +16,7 @@ import torch
 from tqdm.auto import tqdm
 
 PR_SET_PDEATHSIG = 1  # of linux/prctl.h
+LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # what `accelerate launch` and `torchrun` set
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of malloc.h
 
 
@@ -45,6 +47,16 @@ def end_with_parent(_worker: int) -> None:
     """Make a worker process end with the one that started it: else it would wait for ever to hand over its batch."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def share_cores(n_processes: int) -> None:
+    """Compute on this process's share of the machine's cores if a launcher started it, `n_processes` on this machine.
+
+    Launchers set OMP_NUM_THREADS to 1 unless they are told a number: then all cores but one per process would be idle.
+    """
+    if torch.get_num_threads() == 1 and any(name in os.environ for name in LAUNCHERS):
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        torch.set_num_threads(max(1, cores // n_processes))
 
 
 def shared_memory_holds(n_bytes: float) -> bool:

@@ -1,7 +1,10 @@
 """What can be wrong with a checkpoint: each is one line that says what, where, and what to do."""
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -203,3 +206,29 @@ def test_check_encoder_says_what_is_wrong(hubert, capsys, monkeypatch):
     hubert.mkdir()
     assert main(["check-encoder", str(hubert)]) == 1
     assert "no config.json" in capsys.readouterr().err
+
+
+def test_the_folded_weight_does_not_depend_on_the_number_of_threads():
+    """As it would in single precision: a process that shares the machine has other numbers of threads than one alone.
+
+    In processes of their own: after several threads have run, a process that is forked off, as other tests do, would hang.
+    """
+    code = """
+import hashlib, torch
+from arch_hf.encoders.loading import fold_weight_norm
+torch.manual_seed(0)
+conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(192, 192, 128, groups=16), dim=2)
+plain = conv.weight.detach().clone()
+fold_weight_norm(torch.nn.Sequential(conv))
+torch.testing.assert_close(conv.weight.detach(), plain, rtol=1e-5, atol=0)
+assert conv.weight.dtype == conv.bias.dtype == torch.float32
+print(hashlib.sha256(conv.weight.detach().numpy().tobytes()).hexdigest())
+"""
+    command = [sys.executable, "-c", code]
+    one, two = (
+        subprocess.run(
+            command, env={**os.environ, "OMP_NUM_THREADS": n}, capture_output=True, text=True, check=True
+        ).stdout
+        for n in "12"
+    )
+    assert one == two

@@ -10,6 +10,7 @@ import torch
 from tiny_models import make_tiny
 
 from arch_hf import extraction
+from arch_hf import processes as processes_module
 from arch_hf.audio import audio_info, encode_wav, load_audio
 from arch_hf.catalogue import Catalogue, read_catalogue
 from arch_hf.encoders import AudioEncoder
@@ -234,6 +235,7 @@ def test_threads_and_worker_processes_give_what_one_thread_gives(encoder, tmp_pa
     clips = [noise(seconds, seed) for seed, seconds in enumerate(np.random.default_rng(1).uniform(0.1, 1.0, 70))]
     keys = [audio_digest(clip) for clip in clips]
     monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 2.0, "gpu": 2.0})
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # it would outlast the test
     vectors = {}
     for name, n_threads, order, room in (
         ("one thread", 1, None, True),
@@ -264,3 +266,26 @@ def test_feature_extractors_work_in_worker_processes(family, tmp_path, monkeypat
         for (there,), (here,) in zip(unpack(*item().packed), unpack(*prepared[i].packed), strict=True):
             assert (there.samples, there.total, there.moving) == (here.samples, here.total, here.moving)
             torch.testing.assert_close(there.values, here.values)
+
+
+@pytest.mark.parametrize(
+    ("launcher", "threads", "processes", "expected"),
+    [
+        ("ACCELERATE_MIXED_PRECISION", 1, 1, 6),  # `accelerate launch` sets OMP_NUM_THREADS to 1
+        ("TORCHELASTIC_RUN_ID", 1, 2, 3),
+        ("TORCHELASTIC_RUN_ID", 1, 8, 1),
+        ("TORCHELASTIC_RUN_ID", 4, 2, None),  # as it was told
+        (None, 1, 1, None),
+    ],
+)
+def test_cores_are_shared_out_among_launched_processes(launcher, threads, processes, expected, monkeypatch):
+    told = []
+    for name in processes_module.LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    if launcher:
+        monkeypatch.setenv(launcher, "x")
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
+    monkeypatch.setattr(torch, "set_num_threads", told.append)
+    processes_module.share_cores(processes)
+    assert told == ([] if expected is None else [expected])

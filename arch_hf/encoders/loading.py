@@ -283,10 +283,16 @@ def hash_weights(model: nn.Module) -> str:
 
 
 def fold_weight_norm(model: nn.Module) -> None:
-    """Replace every weight-norm parametrisation by the weight it computes: exact, and saves computing it each time."""
+    """Replace every weight-norm parametrisation by the weight it computes, which saves computing it each time.
+
+    In double precision: in single precision the last bits of a norm depend on the number of threads that sum it up.
+    """
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):
+            dtype = module.weight.dtype
+            module.double()
             parametrize.remove_parametrizations(module, "weight")
+            module.to(dtype)
 
 
 def one_line(error: BaseException) -> str:
