@@ -103,8 +103,9 @@ def low_precision(name: str, device: str, folder: Path, limit: int) -> None:
     cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
     speed = times["float32"] / times["bfloat16"]
     print(f"  bfloat16 on {len(files)} clips: cosine to float32 {cosine.min():.6f} at least, speed x {speed:.2f}")
-    if device == "cpu" and "amx_bf16" not in Path("/proc/cpuinfo").read_text():
-        print("  (this CPU has no bf16 matrix units: the speed says nothing of one that has)")
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    if device == "cpu" and flags and "avx512_bf16" not in flags and "amx_bf16" not in flags:
+        print("  (this CPU has no instructions for bf16: the speed says nothing of one that has)")
 
 
 def main() -> None:

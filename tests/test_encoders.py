@@ -1,5 +1,7 @@
 """Every family against a plain computation with transformers alone, in any batch, at any layer, and after a reload."""
 
+import functools
+
 import numpy as np
 import pytest
 import torch
@@ -304,3 +306,16 @@ def test_a_twin_shares_the_weights_and_nothing_that_changes(family, pair):
         module.register_forward_pre_hook(lambda module, args: ran.append(module))  # made after the twin: not its own
     twin.embed(clip)
     assert not ran  # no part of the twin leads back into the encoder
+
+
+def test_compiled_it_gives_the_same(tiny, pair, monkeypatch):
+    """Traced as `torch.compile` does, and run as it is: compiling takes a minute, and a C++ compiler."""
+    compile_module = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", functools.partialmethod(compile_module, backend="eager"))
+    encoder = pair("hubert")[1]
+    compiled = AudioEncoder.from_pretrained(tiny("hubert"), compiled=True)
+    assert not compiled.thread_safe
+    waveforms = clips_of(encoder.sampling_rate, [3000, 7000, 7000, 5500, 40000])
+    for options in ({}, {"padding": "max_length", "max_seconds": 1.0}):
+        found, expected = (e.embed(waveforms, layers="all", **options) for e in (compiled, encoder))
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)

@@ -35,6 +35,13 @@ def watch_clip_ends(half: AudioHalf) -> ClipEnds:
     return ends
 
 
+def leave_as_it_is(half: AudioHalf) -> None:
+    """Keep torch.compile away from the modules of our own: what they compute on depends on where the clips of a batch end."""
+    for module in half.modules():
+        if isinstance(module, (WaveformConvolutions, FourierConvolution)):
+            module.forward = torch.compiler.disable(module.forward)
+
+
 def plan(pieces: Sequence[Piece], max_seconds: float, pass_seconds: float, rate: int, mixed: bool) -> list[list[int]]:
     """Batches of piece numbers, the cheapest cut of the pieces sorted by length.
 

@@ -82,6 +82,7 @@ class AudioEncoder:
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
         if compiled:
+            batching.leave_as_it_is(half)
             half.encoder.compile(dynamic=True)
 
     @classmethod
