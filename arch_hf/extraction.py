@@ -243,6 +243,8 @@ def _encode(
             idle.append(mine)
 
     with threads(n_threads, cores // n_threads) as pool:
+        if encoder.device.type == "cuda":  # which GPU is the current one, each thread is told by itself
+            pool.submit(torch.cuda.set_device, torch.cuda.current_device())
         yield from in_order(pool, work, batches, ahead=n_threads)
 
 
