@@ -64,13 +64,14 @@ class Campaign:
 
     def kill(self, when: str, one_of_them: bool, most: float) -> str | None:
         """Start the job and kill it. Returns what it was doing, or None where it was done first."""
+        folder = {"shard": self.cache / "embeddings", "result": self.results}.get(when)
+        left = set(folder.rglob("*.tmp")) if folder else set()  # by an earlier kill
         job = self.start()
         instant = time.monotonic() + random.uniform(0, most)
-        folder = {"shard": self.cache / "embeddings", "result": self.results}.get(when)
         while job.poll() is None:
             if folder is None and time.monotonic() > instant:
                 break
-            if folder is not None and any(folder.rglob("*.tmp")):
+            if folder is not None and any(path not in left for path in folder.rglob("*.tmp")):
                 break
             time.sleep(0.05 if folder is None else 0.001)  # a file is written in a few milliseconds
         ranks = psutil.Process(job.pid).children() if self.args.processes > 1 and job.poll() is None else []
