@@ -13,7 +13,7 @@ import contextlib
 import functools
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -155,6 +155,11 @@ class _Batch:
     failures: dict[int, str]
     decode_s: float
 
+    def pin_memory(self) -> "_Batch":
+        """In memory that a GPU reads by itself; called by the loader, ahead of the model."""
+        values, layout = self.packed
+        return replace(self, packed=(torch.as_tensor(values).pin_memory(), layout))
+
 
 class _Prepare(Dataset):
     """One item per batch: its clips decoded and brought into the model's form.
@@ -220,7 +225,7 @@ def _encode(
     """
     cores = torch.get_num_threads()
     if encoder.device.type != "cpu":
-        n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else WORKERS)
+        n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else WORKERS, encoder.device.type == "cuda")
     else:
         keep_freed_memory()
         # However little is left to do, so that a product is computed on as many cores.
@@ -235,7 +240,7 @@ def _encode(
         if isinstance(item, UserError):
             raise item
         values, layout = item.packed
-        pieces = unpack(torch.as_tensor(values).to(encoder.device), layout)
+        pieces = unpack(torch.as_tensor(values).to(encoder.device, non_blocking=True), layout)
         mine = idle.pop()
         try:
             return item, dict(zip(item.positions, _embed(mine, pieces, **settings), strict=True))
@@ -248,7 +253,7 @@ def _encode(
         yield from in_order(pool, work, batches, ahead=n_threads)
 
 
-def _decoded_ahead(clips: _Prepare, workers: int) -> Iterator[Callable[[], _Batch | UserError]]:
+def _decoded_ahead(clips: _Prepare, workers: int, pinned: bool = False) -> Iterator[Callable[[], _Batch | UserError]]:
     """The batches as worker processes have prepared them; without any for a handful of clips."""
     workers = 0 if sum(map(len, clips.batches)) < 64 else min(workers, len(clips))
     clips.as_array = not shared_memory_holds(workers * AHEAD * BATCH_SECONDS["gpu"] * clips.inputs.rate * 4)
@@ -257,6 +262,7 @@ def _decoded_ahead(clips: _Prepare, workers: int) -> Iterator[Callable[[], _Batc
         batch_size=None,
         num_workers=workers,
         prefetch_factor=AHEAD if workers else None,
+        pin_memory=pinned,
         collate_fn=_as_is,
         worker_init_fn=end_with_parent,
     )

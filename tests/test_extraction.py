@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from tiny_models import make_tiny
+from torch.utils.data._utils.pin_memory import pin_memory
 
 from arch_hf import extraction
 from arch_hf import processes as processes_module
@@ -266,6 +267,24 @@ def test_feature_extractors_work_in_worker_processes(family, tmp_path, monkeypat
         for (there,), (here,) in zip(unpack(*item().packed), unpack(*prepared[i].packed), strict=True):
             assert (there.samples, there.total, there.moving) == (here.samples, here.total, here.moving)
             torch.testing.assert_close(there.values, here.values)
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+def test_a_batch_is_pinned_as_the_loader_pins_it(as_array, encoder, monkeypatch):
+    """Without a GPU there is no such memory: what the loader's thread does to a batch, with a copy in its place."""
+    pinned = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor.clone())
+    inputs, clips = encoder.inputs.without_model(), [noise(0.1, 0), b"no sound", noise(0.2, 1)]
+    prepared = extraction._Prepare([[0, 1, 2]], clips.__getitem__, inputs, 30.0, False)
+    prepared.as_array = as_array
+    batch = pin_memory(prepared[0])
+    assert len(pinned) == 1 and batch.positions == [0, 2] and batch.failures.keys() == {1}
+    for (there,), (here,) in zip(
+        unpack(*batch.packed),
+        map(inputs.pieces, [load_audio(clip, inputs.rate) for clip in clips[::2]], [None] * 2),
+        strict=True,
+    ):
+        torch.testing.assert_close(there.values, here.values)
 
 
 @pytest.mark.parametrize(
