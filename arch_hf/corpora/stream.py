@@ -122,6 +122,8 @@ def open_stream(
         ).as_streaming_dataset()
     else:
         light = streams
+    # `datasets` names the folder of its own copy by the commit, if there is one
+    identity = builder.cache_dir, identity_of_files(path)
     dataset = DatasetDict()
     for split, stream in light.items():
         stream = stream.select_columns(others).with_format("arrow")
@@ -133,10 +135,9 @@ def open_stream(
             places = [f"{split}/{i}/{name}" for i in range(n_clips)]
             columns[name] = pa.StructArray.from_arrays([pa.nulls(n_clips, pa.binary()), places], ["bytes", "path"])
         known = Features({name: Audio(decode=False) if name in audio_columns else f for name, f in features.items()})
-        # `datasets` names the folder of its own copy by the commit, if there is one
-        identity = Hasher.hash([builder.cache_dir, identity_of_files(path), split, n_clips])
+        fingerprint = Hasher.hash([*identity, split, n_clips])
         table = pa.table({name: columns[name] for name in features}).cast(known.arrow_schema)
-        dataset[split] = Dataset(table, info=DatasetInfo(features=known), fingerprint=identity)
+        dataset[split] = Dataset(table, info=DatasetInfo(features=known), fingerprint=fingerprint)
     return dataset, ClipStream(dict(streams), {split: len(part) for split, part in dataset.items()}, path)
 
 
@@ -152,9 +153,9 @@ def identity_of_files(path: str) -> str | None:
     folder = Path(path)
     if not folder.is_dir():
         return None
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    stats = [(file.relative_to(folder).as_posix(), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    return Hasher.hash([folder.resolve().as_posix(), stats])
+    files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
+    dates = [(file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in files]
+    return Hasher.hash([folder.resolve().as_posix(), dates])
 
 
 def _features(streams: dict[str, IterableDataset]) -> Features:

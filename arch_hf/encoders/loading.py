@@ -289,7 +289,7 @@ def fold_weight_norm(model: nn.Module) -> None:
     """
     for module in model.modules():
         if parametrize.is_parametrized(module, "weight"):
-            dtype = module.weight.dtype
+            dtype = next(module.parameters()).dtype
             module.double()
             parametrize.remove_parametrizations(module, "weight")
             module.to(dtype)
