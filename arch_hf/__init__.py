@@ -5,9 +5,9 @@ Names are imported on first use, so that `import arch_hf` costs nothing.
 
 import importlib
 
-from arch_hf.encoders.registration import register_with_transformers
+from arch_hf.compat.auto_classes import register_with_transformers
 
-_HOMES = {"AudioEncoder": "arch_hf.encoders", "evaluate_model": "arch_hf.evaluation", "load_corpus": "arch_hf.corpora"}
+_HOMES = {"AudioEncoder": "arch_hf.embedding", "evaluate_model": "arch_hf.evaluate", "load_corpus": "arch_hf.data"}
 __all__ = ["AudioEncoder", "evaluate_model", "load_corpus"]
 
 

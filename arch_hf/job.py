@@ -3,10 +3,10 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES
+from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError
-from arch_hf.protocols import get_protocol
-from arch_hf.store import default_cache_dir
+from arch_hf.files import default_cache_dir
+from arch_hf.probing.protocols import get_protocol
 
 DEFAULT_MODEL = "logmel"
 FLOOR_MODEL = "mfcc"

@@ -18,9 +18,9 @@ import torch
 from transformers import HubertConfig, HubertModel, Wav2Vec2FeatureExtractor
 
 from arch_hf.audio import load_audio
-from arch_hf.encoders import AudioEncoder
-from arch_hf.encoders import encoder as encoder_module
-from arch_hf.encoders.loading import Loaded, parse_dtype
+from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding import encoder as encoder_module
+from arch_hf.embedding.loading import Loaded, parse_dtype
 
 LENGTHS = {"0.3 to 2 s": (0.3, 2), "1 to 10 s": (1, 10), "0.03 to 30 s": (0.03, 30)}
 

@@ -20,11 +20,11 @@ import soundfile
 import torch
 
 from arch_hf.audio import encode_wav, load_audio
-from arch_hf.catalogue import read_catalogue
-from arch_hf.encoders import AudioEncoder
-from arch_hf.encoders.loading import fold_weight_norm
-from arch_hf.extraction import extract, recipe
-from arch_hf.store import EmbeddingStore
+from arch_hf.data.clip_index import read_catalogue
+from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding.extraction import extract, recipe
+from arch_hf.embedding.loading import fold_weight_norm
+from arch_hf.embedding.store import EmbeddingStore
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -148,8 +148,8 @@ def plain_loop(model_dir: str, data, clips: list[int], seconds: float) -> float:
 
 
 def loop(args) -> None:
-    from arch_hf.corpora import load_corpus
-    from arch_hf.protocols import get_protocol
+    from arch_hf.data import load_corpus
+    from arch_hf.probing.protocols import get_protocol
 
     data = load_corpus(args.data)
     n_folds = len(data.corpus.splits)

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import psutil
 
-from arch_hf.store import read_shard
+from arch_hf.embedding.store import read_shard
 
 MAIN_JOB = Path(__file__).resolve().parent.parent / "evaluate.py"
 

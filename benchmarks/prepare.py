@@ -21,7 +21,7 @@ from pathlib import Path
 import numpy as np
 
 from arch_hf.audio import encode_flac, encode_wav
-from arch_hf.corpora import get_corpus
+from arch_hf.data import get_corpus
 
 
 def sound(rate: int, encode) -> bytes:
@@ -89,7 +89,7 @@ def copy_bytes(raw: Path, target: Path) -> None:
 
 
 def run_prepare(name: str, raw: Path, target: Path, queue) -> None:
-    from arch_hf.corpora.prepare import prepare
+    from arch_hf.data.official.prepare import prepare
 
     start, cpu = time.perf_counter(), time.process_time()
     prepared = prepare(get_corpus(name), raw, target)

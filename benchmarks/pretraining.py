@@ -27,7 +27,7 @@ from matplotlib import pyplot
 from torch.utils.flop_counter import FlopCounterMode
 
 from arch_hf.audio import audio_info
-from arch_hf.evaluation import evaluate_model
+from arch_hf.evaluate import evaluate_model
 from arch_hf.pretraining.hubert import HubertObjective
 from arch_hf.pretraining.loop import pretrain
 from arch_hf.pretraining.masking import sample_negatives, span_mask

@@ -15,8 +15,16 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from arch_hf.probe import Bench, Stream, initial_weights, learning_rate_factor, n_steps, stream_generator, train_probes
-from arch_hf.protocols import PROTOCOLS, Fold
+from arch_hf.probing.linear import (
+    Bench,
+    Stream,
+    initial_weights,
+    learning_rate_factor,
+    n_steps,
+    stream_generator,
+    train_probes,
+)
+from arch_hf.probing.protocols import PROTOCOLS, Fold
 
 # clips, dim, classes, folds (or train and validation clips), multi-label, epochs
 SIZES = {

@@ -1,6 +1,6 @@
 """AudioMNIST: 30,000 spoken English digits by 60 speakers."""
 
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # The official folds: twelve speakers each.
 FOLDS = (

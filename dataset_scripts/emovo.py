@@ -1,6 +1,6 @@
 """EMOVO: 588 Italian sentences in seven emotional states by six actors."""
 
-from arch_hf.corpora.spec import Clip, Corpus
+from arch_hf.data.spec import Clip, Corpus
 
 CLASSES = ("dis", "gio", "neu", "pau", "rab", "sor", "tri")  # disgust, joy, neutral, fear, anger, surprise, sadness
 ACTORS = ("f1", "f2", "f3", "m1", "m2", "m3")

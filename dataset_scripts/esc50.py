@@ -1,7 +1,7 @@
 """ESC-50: 2,000 five-second recordings of 50 kinds of environmental sound."""
 
-from arch_hf.corpora.raw import read_table
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import read_table
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # In the order of the metadata's `target`.
 CLASSES = tuple(

@@ -1,8 +1,8 @@
 """FMA small: 8,000 thirty-second excerpts of eight genres from the Free Music Archive."""
 
-from arch_hf.corpora.random_split import random_split
-from arch_hf.corpora.raw import Row, check_columns, read_rows
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import Row, check_columns, read_rows
+from arch_hf.data.random_split import random_split
+from arch_hf.data.spec import Clip, Corpus, Source
 from arch_hf.errors import UserError
 
 CLASSES = ("Electronic", "Experimental", "Folk", "Hip-Hop", "Instrumental", "International", "Pop", "Rock")

@@ -1,7 +1,7 @@
 """FSD50K: 51,197 Freesound clips with 200 classes of the AudioSet ontology, several to a clip."""
 
-from arch_hf.corpora.raw import read_table
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import read_table
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # The vocabulary, in its own order.
 CLASSES = tuple(

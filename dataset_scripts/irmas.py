@@ -2,9 +2,9 @@
 
 import re
 
-from arch_hf.corpora.random_split import random_split
-from arch_hf.corpora.raw import nfc, read_lines
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import nfc, read_lines
+from arch_hf.data.random_split import random_split
+from arch_hf.data.spec import Clip, Corpus, Source
 from arch_hf.errors import UserError
 
 CLASSES = ("cel", "cla", "flu", "gac", "gel", "org", "pia", "sax", "tru", "vio", "voi")

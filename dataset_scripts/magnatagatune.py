@@ -1,7 +1,7 @@
 """MagnaTagATune: 21,108 music clips of 29 s with the 50 most used tags."""
 
-from arch_hf.corpora.raw import read_table
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import read_table
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # The 50 tags, most used first; synonyms stay apart.
 TAGS = tuple(

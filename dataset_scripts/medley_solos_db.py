@@ -1,7 +1,7 @@
 """Medley-solos-DB: 21,571 three-second solos of eight instruments."""
 
-from arch_hf.corpora.raw import read_table
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import read_table
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # In the order of the metadata's `instrument_id`.
 CLASSES = (

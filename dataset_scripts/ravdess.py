@@ -1,7 +1,7 @@
 """RAVDESS, the speech part: 1,440 sentences in eight emotions by 24 actors."""
 
-from arch_hf.corpora.random_split import random_split
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.random_split import random_split
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # By the emotion's number in the file name, 01 first.
 CLASSES = ("neutral", "calm", "happy", "sad", "angry", "fearful", "disgust", "surprised")

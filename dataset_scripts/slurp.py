@@ -1,7 +1,7 @@
 """SLURP: 72,396 recordings of commands to a home assistant, classified by intent."""
 
-from arch_hf.corpora.raw import Row, read_json_lines
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import Row, read_json_lines
+from arch_hf.data.spec import Clip, Corpus, Source
 
 SPLITS = {"train": "train", "devel": "validation", "test": "test"}
 SCENARIOS = tuple(

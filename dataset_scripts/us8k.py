@@ -1,7 +1,7 @@
 """UrbanSound8K: 8,732 excerpts of urban sound, up to 4 s, ten classes."""
 
-from arch_hf.corpora.raw import read_table
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.official.raw import read_table
+from arch_hf.data.spec import Clip, Corpus, Source
 
 # In the order of the metadata's `classID`.
 CLASSES = (

@@ -1,6 +1,6 @@
 """VIVAE: 1,085 non-speech vocalisations of six emotions by eleven speakers."""
 
-from arch_hf.corpora.spec import Clip, Corpus, Source
+from arch_hf.data.spec import Clip, Corpus, Source
 
 CLASSES = ("achievement", "anger", "fear", "pain", "pleasure", "surprise")
 SPEAKERS = tuple(f"S{i:02d}" for i in range(1, 12))

@@ -5,8 +5,8 @@ What is not published (which clip lies in which group) is made up, plausibly and
 
 from sklearn.model_selection import train_test_split
 
-from arch_hf.corpora import get_corpus
-from arch_hf.corpora.spec import ClipTable
+from arch_hf.data import get_corpus
+from arch_hf.data.spec import ClipTable
 
 # Groups to a split: Freesound recordings, artists, tracks, recordings, songs, utterances.
 GROUPS = {

@@ -1,6 +1,6 @@
 """Results to push, as the main job writes them."""
 
-from arch_hf.results import model_folder, result_name, write_result
+from arch_hf.results.result import model_folder, result_name, write_result
 
 MODEL = "arch/tiny-hubert"
 

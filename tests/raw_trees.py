@@ -357,7 +357,7 @@ BUILDERS = {
 
 def build(name: str, root: Path) -> Tree:
     """Write the raw tree of a corpus below `root`."""
-    from arch_hf.corpora import get_corpus
+    from arch_hf.data import get_corpus
 
     tree = BUILDERS[name](root)
     rank = list(get_corpus(name).splits).index

@@ -18,8 +18,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from arch_hf.corpora import archives, disk, splitzip
-from arch_hf.corpora.archives import check_programs, extract_all
+from arch_hf.data.official import archives, disk, splitzip
+from arch_hf.data.official.archives import check_programs, extract_all
 from arch_hf.errors import UserError
 
 NOISE = random.Random(0).randbytes(60_000)

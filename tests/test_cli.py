@@ -8,7 +8,7 @@ from huggingface_hub import constants
 
 from arch_hf.audio import encode_wav
 from arch_hf.cli import main
-from arch_hf.corpora.registry import SYNTHETIC_NAMES
+from arch_hf.data.registry import SYNTHETIC_NAMES
 
 
 @pytest.fixture(autouse=True)

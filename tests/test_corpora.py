@@ -13,9 +13,9 @@ import yaml
 from datasets import Audio, ClassLabel, List, load_dataset
 from huggingface_hub import DatasetCard
 
-from arch_hf.corpora import CORPUS_NAMES, get_corpus, load_corpus
-from arch_hf.corpora.prepare import prepare, read_clips
-from arch_hf.corpora.raw import RawFolder
+from arch_hf.data import CORPUS_NAMES, get_corpus, load_corpus
+from arch_hf.data.official.prepare import prepare, read_clips
+from arch_hf.data.official.raw import RawFolder
 
 
 @pytest.fixture(autouse=True)

@@ -12,9 +12,9 @@ from datasets import Audio, load_dataset
 
 from arch_hf.audio import audio_info, decode, load_audio
 from arch_hf.cli import corpora as cli
-from arch_hf.corpora import get_corpus, load_corpus
-from arch_hf.corpora.prepare import prepare
-from arch_hf.corpora.validate import validate
+from arch_hf.data import get_corpus, load_corpus
+from arch_hf.data.official.prepare import prepare
+from arch_hf.data.official.validate import validate
 from arch_hf.errors import UserError
 
 
@@ -248,7 +248,7 @@ def test_re_encoding_gives_mono_flac_at_the_rate(tmp_path):
 
 
 def test_a_killed_write_leaves_nothing_under_the_name(tmp_path, monkeypatch):
-    import arch_hf.corpora.prepare as module
+    import arch_hf.data.official.prepare as module
 
     raw_trees.build("emovo", tmp_path / "raw")
 
@@ -293,7 +293,7 @@ def test_leakage_and_duplicates_are_reported(tmp_path, capsys):
 
 MINE = """
 import re
-from arch_hf.corpora.spec import Clip, Corpus
+from arch_hf.data.spec import Clip, Corpus
 
 def read(raw):
     for path, match in raw.matching(r"(cat|dog)-(\\d)\\.wav", "cat-1.wav and the like"):

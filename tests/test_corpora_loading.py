@@ -12,8 +12,8 @@ from huggingface_hub import constants
 
 from arch_hf.audio import decode
 from arch_hf.cli import corpora as cli
-from arch_hf.corpora import SYNTHETIC_NAMES, get_corpus, load_corpus
-from arch_hf.corpora.prepare import prepare
+from arch_hf.data import SYNTHETIC_NAMES, get_corpus, load_corpus
+from arch_hf.data.official.prepare import prepare
 from arch_hf.errors import UserError
 
 
@@ -189,7 +189,7 @@ def test_from_the_hub_at_a_commit_and_from_the_cache_without_it(hub, tmp_path, m
 
 
 def test_many_shards_read_as_one(tmp_path, monkeypatch):
-    import arch_hf.corpora.prepare as module
+    import arch_hf.data.official.prepare as module
 
     tree = raw_trees.build("audio_mnist", tmp_path / "raw")
     monkeypatch.setattr(module, "ROW_GROUP_CLIPS", 2)

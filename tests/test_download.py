@@ -21,10 +21,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from arch_hf.cli import corpora as cli
-from arch_hf.corpora import disk, download, get_corpus
-from arch_hf.corpora.download import fetch_sources, file_name
-from arch_hf.corpora.raw import RawFolder
-from arch_hf.corpora.spec import Source
+from arch_hf.data import get_corpus
+from arch_hf.data.official import disk, download
+from arch_hf.data.official.download import fetch_sources, file_name
+from arch_hf.data.official.raw import RawFolder
+from arch_hf.data.spec import Source
 from arch_hf.errors import UserError
 from tests.fault_server import Answer, FaultServer
 

@@ -8,10 +8,11 @@ import torch
 from tiny_models import FAMILIES, make_tiny
 from transformers import AutoFeatureExtractor, AutoModel
 
-from arch_hf.encoders import AudioEncoder, NonFiniteError, batching, convolutions, inputs
-from arch_hf.encoders import encoder as encoder_module
-from arch_hf.encoders.check import sample_clip
-from arch_hf.processes import threads
+from arch_hf.embedding import AudioEncoder, NonFiniteError, batching, inputs
+from arch_hf.embedding import encoder as encoder_module
+from arch_hf.embedding.check import sample_clip
+from arch_hf.embedding.fast import convolutions
+from arch_hf.embedding.workers import threads
 
 WINDOWED = ("ast", "whisper", "clap", "clap-fused")
 CODECS = ("encodec", "encodec-48k", "dac", "mimi")

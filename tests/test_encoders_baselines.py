@@ -16,10 +16,10 @@ from torch.utils.flop_counter import FlopCounterMode
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 from arch_hf.cli import main
-from arch_hf.encoders import AudioEncoder
-from arch_hf.encoders.baselines import BASELINES, mel_filters
-from arch_hf.encoders.check import sample_clip
-from arch_hf.encoders.registry import ARCHITECTURES, TABLE2_MODELS, published_score
+from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding.baselines import BASELINES, mel_filters
+from arch_hf.embedding.check import sample_clip
+from arch_hf.results.table2 import ARCHITECTURES, TABLE2_MODELS, published_score
 
 
 @pytest.mark.parametrize("n_fft, n_mels, rate", [(400, 64, 16000), (2048, 128, 44100), (512, 40, 8000)])
@@ -104,7 +104,7 @@ def test_parameters_and_operations_of_the_architectures(name, monkeypatch):
 
 
 def test_table_2():
-    rows = list(csv.DictReader((files("arch_hf.encoders") / "table2.csv").read_text().splitlines()))
+    rows = list(csv.DictReader((files("arch_hf.results") / "table2.csv").read_text().splitlines()))
     assert [(m.name, m.size) for m in TABLE2_MODELS] == [(row["model"], row["size"]) for row in rows]
     assert len({m.model_id for m in TABLE2_MODELS}) == len(rows) == 16
     for model, row in zip(TABLE2_MODELS, rows, strict=True):

@@ -7,8 +7,8 @@ import torch
 from torch import nn
 from transformers import HubertConfig, HubertModel
 
-from arch_hf.encoders.convolutions import ClipEnds, WaveformConvolutions
-from arch_hf.encoders.fourier import FourierConvolution
+from arch_hf.embedding.fast.convolutions import ClipEnds, WaveformConvolutions
+from arch_hf.embedding.fast.fourier import FourierConvolution
 
 TINY = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 8}
 

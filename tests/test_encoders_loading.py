@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from tiny_models import FAMILIES, make_tiny
 
 from arch_hf.cli import main
-from arch_hf.encoders import AudioEncoder
+from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 
 
@@ -194,7 +194,8 @@ def test_check_encoder(model_id, hubert, capsys, monkeypatch):
 
 def test_check_encoder_says_what_is_wrong(hubert, capsys, monkeypatch):
     """A model whose output depends on its batch: `group norm` statistics over the padding, as they would be untold."""
-    from arch_hf.encoders import convolutions, encoder
+    from arch_hf.embedding import encoder
+    from arch_hf.embedding.fast import convolutions
 
     with_ends = convolutions._FirstConvolution.for_clips
     untold = lambda self, values, samples, lengths: with_ends(self, values, samples, None)  # noqa: E731
@@ -215,7 +216,7 @@ def test_the_folded_weight_does_not_depend_on_the_number_of_threads():
     """
     code = """
 import hashlib, torch
-from arch_hf.encoders.loading import fold_weight_norm
+from arch_hf.embedding.loading import fold_weight_norm
 torch.manual_seed(0)
 conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(192, 192, 128, groups=16), dim=2)
 plain = conv.weight.detach().clone()

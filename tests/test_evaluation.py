@@ -16,12 +16,12 @@ from ranks import one_of_two
 from tiny_models import make_tiny
 
 from arch_hf.audio import encode_wav, load_audio
-from arch_hf.catalogue import read_catalogue
-from arch_hf.corpora import load_corpus
-from arch_hf.evaluation import evaluate_model
-from arch_hf.probe import Stream, initial_weights, stream_generator
-from arch_hf.protocols import get_protocol, plan_folds
-from arch_hf.results import write_result
+from arch_hf.data import load_corpus
+from arch_hf.data.clip_index import read_catalogue
+from arch_hf.evaluate import evaluate_model
+from arch_hf.probing.linear import Stream, initial_weights, stream_generator
+from arch_hf.probing.protocols import get_protocol, plan_folds
+from arch_hf.results.result import write_result
 
 EVALUATE = Path(__file__).parents[1] / "evaluate.py"
 
@@ -84,7 +84,7 @@ def test_the_score_is_that_of_a_plain_computation(hubert, tmp_path):
 
 
 def _rank(model, folder, queue_path):
-    from arch_hf.evaluation import run_job
+    from arch_hf.evaluate import run_job
     from arch_hf.job import Job
 
     accelerator = one_of_two()
@@ -201,10 +201,10 @@ def test_a_cache_that_is_not_shared_is_passed_around(tmp_path):
 
 def _lonely_rank(folder, digests):
     """Each rank has half of the embeddings, in a cache of its own; afterwards each has all."""
-    from arch_hf.catalogue import Catalogue
-    from arch_hf.evaluation import _bring_from_other_machines
-    from arch_hf.extraction import Extraction
-    from arch_hf.store import EmbeddingStore
+    from arch_hf.data.clip_index import Catalogue
+    from arch_hf.embedding.extraction import Extraction
+    from arch_hf.embedding.store import EmbeddingStore
+    from arch_hf.evaluate import _bring_from_other_machines
 
     accelerator = one_of_two()
     rank = accelerator.process_index

@@ -10,16 +10,16 @@ import torch
 from tiny_models import make_tiny
 from torch.utils.data._utils.pin_memory import pin_memory
 
-from arch_hf import extraction
-from arch_hf import processes as processes_module
 from arch_hf.audio import audio_info, encode_wav, load_audio
-from arch_hf.catalogue import Catalogue, read_catalogue
-from arch_hf.encoders import AudioEncoder
-from arch_hf.encoders.encoder import NonFiniteError
-from arch_hf.encoders.inputs import Piece, unpack
+from arch_hf.data.clip_index import Catalogue, read_catalogue
+from arch_hf.embedding import AudioEncoder, extraction
+from arch_hf.embedding import workers as processes_module
+from arch_hf.embedding.encoder import NonFiniteError
+from arch_hf.embedding.extraction import extract, plan_batches, recipe
+from arch_hf.embedding.inputs import Piece, unpack
+from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import AudioError
-from arch_hf.extraction import extract, plan_batches, recipe
-from arch_hf.store import EmbeddingStore, audio_digest
+from arch_hf.files import audio_digest
 
 
 @dataclass

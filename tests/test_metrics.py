@@ -9,11 +9,11 @@ import pytest
 import torch
 from sklearn.metrics import accuracy_score, average_precision_score, f1_score
 
-import arch_hf.metrics
-from arch_hf.metrics.library import find_evaluate
-from arch_hf.metrics.scores import RankedClasses, accuracy_and_macro_f1, average_precision, count_columns, score
+import arch_hf.probing.metrics
+from arch_hf.compat.evaluate_library import find_evaluate
+from arch_hf.probing.metrics.scores import RankedClasses, accuracy_and_macro_f1, average_precision, count_columns, score
 
-FOLDER = Path(arch_hf.metrics.__file__).parent
+FOLDER = Path(arch_hf.probing.metrics.__file__).parent
 
 
 def multi_label(n, n_classes, seed, ties):

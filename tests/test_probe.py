@@ -8,9 +8,9 @@ import torch
 from sklearn.metrics import average_precision_score
 from transformers import get_linear_schedule_with_warmup
 
-import arch_hf.probe
+import arch_hf.probing.linear
 from arch_hf.errors import UserError
-from arch_hf.probe import (
+from arch_hf.probing.linear import (
     Bench,
     Stream,
     apply_probe,
@@ -19,7 +19,7 @@ from arch_hf.probe import (
     stream_generator,
     train_probes,
 )
-from arch_hf.protocols import PROTOCOLS, Fold
+from arch_hf.probing.protocols import PROTOCOLS, Fold
 
 ARCH_V1, STRICT = PROTOCOLS["arch-v1"], PROTOCOLS["strict"]
 NONE = np.zeros(0, np.int64)
@@ -112,7 +112,7 @@ def test_alone_in_company_and_in_small_groups(monkeypatch):
     streams = [Stream(layer, k, fold(n), s) for layer in range(3) for k, n in enumerate((64, 45)) for s in range(2)]
     protocol = replace(STRICT, epochs=12)
     together = train_probes(Bench(layers, targets, 4), streams, protocol)
-    monkeypatch.setitem(arch_hf.probe.STATE_BYTES, "cpu", 1)
+    monkeypatch.setitem(arch_hf.probing.linear.STATE_BYTES, "cpu", 1)
     alone = [train_probes(Bench([layers[s.layer]], targets, 4), [replace(s, layer=0)], protocol)[0] for s in streams]
     in_groups = train_probes(Bench(layers, targets, 4), streams[::-1], protocol)[::-1]
     for one, two, three in zip(together, alone, in_groups, strict=True):

@@ -10,8 +10,8 @@ from huggingface_hub import EvalResult, ModelCard
 from publishing_samples import make_result, save
 from tiny_models import make_tiny
 
-from arch_hf.corpora import CORPUS_NAMES, get_corpus
-from arch_hf.encoders import AudioEncoder
+from arch_hf.data import CORPUS_NAMES, get_corpus
+from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import copy_results, merge_results
 from arch_hf.publishing.own_card import write_card
@@ -29,7 +29,7 @@ def test_released_cards_say_what_table_2_says(name):
     text = (files("model_cards") / f"{name}.md").read_text(encoding="utf-8")
     check_card(text)
     card = ModelCard(text)
-    with (files("arch_hf.encoders") / "table2.csv").open() as file:
+    with (files("arch_hf.results") / "table2.csv").open() as file:
         row = next(row for row in csv.DictReader(file) if (row["model"], row["size"]) == RELEASED[name])
     assert [e.dataset_type for e in card.data.eval_results] == [f"arch/{corpus}" for corpus in CORPUS_NAMES]
     for corpus, entry in zip(CORPUS_NAMES, card.data.eval_results, strict=True):

@@ -11,9 +11,9 @@ from publishing_samples import make_result, raw_esc50, save
 from tiny_models import make_tiny
 from transformers import AutoModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
 
-from arch_hf.corpora import get_corpus
-from arch_hf.corpora.prepare import prepare
-from arch_hf.encoders import AudioEncoder
+from arch_hf.data import get_corpus
+from arch_hf.data.official.prepare import prepare
+from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.publishing.checkpoint import publish_checkpoint
 from arch_hf.publishing.dataset import push_dataset
@@ -269,7 +269,7 @@ def test_leaderboard_space(hub, tmp_path):
 
 
 def test_metrics_are_loaded_from_their_spaces(hub, tmp_path, monkeypatch):
-    from arch_hf.metrics.library import find_evaluate
+    from arch_hf.compat.evaluate_library import find_evaluate
 
     library = find_evaluate()
     monkeypatch.setattr(library.config, "HF_ENDPOINT", hub.url)

@@ -16,10 +16,10 @@ from report_samples import board_of, make_result
 
 import arch_hf.reports
 from arch_hf.cli import main
-from arch_hf.encoders.registry import TABLE2_MODELS
 from arch_hf.reports import TEXT_FORMATS, load_board
 from arch_hf.reports.board import TWELVE_KEYS
 from arch_hf.reports.page import page_data
+from arch_hf.results.table2 import TABLE2_MODELS
 
 # The marks of Table 2, by hand from its numbers: best of each size class in bold, best of all shaded (where two models share
 # the best score, both are).

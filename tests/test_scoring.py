@@ -14,13 +14,13 @@ from sklearn.metrics import average_precision_score, classification_report, conf
 from sklearn.neighbors import KNeighborsClassifier
 
 from arch_hf.cli.compare import run
-from arch_hf.comparison import compare
-from arch_hf.corpora.spec import ClipTable
+from arch_hf.data.spec import ClipTable
 from arch_hf.errors import UserError
-from arch_hf.other_probes import FEW_SHOT_DRAWS, few_shot_streams
-from arch_hf.probe import Bench, Stream, apply_probe, train_probes
-from arch_hf.protocols import PROTOCOLS, Fold
-from arch_hf.scoring import score_corpus, score_layers
+from arch_hf.probing.linear import Bench, Stream, apply_probe, train_probes
+from arch_hf.probing.other_probes import FEW_SHOT_DRAWS, few_shot_streams
+from arch_hf.probing.protocols import PROTOCOLS, Fold
+from arch_hf.probing.scoring import score_corpus, score_layers
+from arch_hf.results.comparison import compare
 
 N, CLASSES = 120, ["cat", "dog", "owl"]
 QUICK = {"arch-v1": replace(PROTOCOLS["arch-v1"], epochs=100), "strict": replace(PROTOCOLS["strict"], epochs=15)}
@@ -130,7 +130,7 @@ def test_layers_together_are_layers_one_by_one(monkeypatch):
     layers = [features, 0.1 * features[::-1].copy(), features**3]
     arguments = (targets, CLASSES, folds, QUICK["strict"], corpus, table, 1)
     together = list(score_layers(iter(layers), *arguments))
-    monkeypatch.setattr("arch_hf.scoring.LAYER_BYTES", 1)
+    monkeypatch.setattr("arch_hf.probing.scoring.LAYER_BYTES", 1)
     for layer, (block, predictions), (_, alone) in zip(layers, together, score_layers(layers, *arguments), strict=True):
         again, _ = score_corpus(layer, *arguments)
         assert again["runs"] == block["runs"]

@@ -5,8 +5,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from arch_hf.corpora import CORPUS_NAMES, get_corpus
-from arch_hf.corpora.download import file_name
+from arch_hf.data import CORPUS_NAMES, get_corpus
+from arch_hf.data.official.download import file_name
 
 HOSTS = {  # every host that a corpus may be fetched from; all by https
     "github.com",

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from arch_hf.metrics.scores import score
-from arch_hf.statistics import TestSet, bootstrap, interval, two_sided_p, unit_codes
+from arch_hf.probing.metrics.scores import score
+from arch_hf.probing.statistics import TestSet, bootstrap, interval, two_sided_p, unit_codes
 
 
 def hits(make, truth, metric, n_units, n_sets, n_resamples):

@@ -5,8 +5,9 @@ import os
 import numpy as np
 import pytest
 
+from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import UserError
-from arch_hf.store import EmbeddingStore, audio_digest
+from arch_hf.files import audio_digest
 
 RECIPE = {"weights_sha256": "ab", "layers": "last"}
 

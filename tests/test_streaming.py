@@ -13,16 +13,17 @@ from datasets import Audio, ClassLabel, Dataset, Features, Value
 from ranks import one_of_two
 from tiny_models import make_tiny
 
-from arch_hf import evaluation, extraction
+from arch_hf import evaluate as evaluation
 from arch_hf.audio import encode_wav
-from arch_hf.catalogue import Catalogue, read_catalogue
-from arch_hf.corpora import load_corpus
-from arch_hf.corpora.stream import ClipStream
+from arch_hf.data import load_corpus
+from arch_hf.data.clip_index import Catalogue, read_catalogue
+from arch_hf.data.streaming import ClipStream
+from arch_hf.embedding import extraction
+from arch_hf.embedding.extraction import plan_batches
 from arch_hf.errors import AudioError, UserError
-from arch_hf.evaluation import evaluate_model
-from arch_hf.extraction import plan_batches
+from arch_hf.evaluate import evaluate_model
 from arch_hf.job import Job
-from arch_hf.results import write_result
+from arch_hf.results.result import write_result
 
 CLASSES = ("cat", "dog", "owl")
 

@@ -15,7 +15,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> int:
-    from arch_hf.store import default_cache_dir
+    from arch_hf.files import default_cache_dir
 
     root = Path(args.cache_dir) if args.cache_dir else default_cache_dir()
     return {"ls": _ls, "verify": _verify, "prune": _prune}[args.action](root, args.store)
@@ -24,8 +24,8 @@ def run(args) -> int:
 def _ls(root: Path, _) -> int:
     from safetensors import safe_open
 
-    from arch_hf.store import stores
-    from arch_hf.tables import align
+    from arch_hf.embedding.store import stores
+    from arch_hf.results.text import align
 
     rows = [["store", "model", "dtype", "padding", "layers", "clips", "MB"]]
     for folder, recipe, shards in stores(root):
@@ -44,7 +44,7 @@ def _ls(root: Path, _) -> int:
 def _verify(root: Path, _) -> int:
     from tqdm.auto import tqdm
 
-    from arch_hf.store import read_shard, stores
+    from arch_hf.embedding.store import read_shard, stores
 
     shards = [shard for _, _, paths in stores(root) for shard in paths]
     damaged = []

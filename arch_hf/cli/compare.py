@@ -14,9 +14,9 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> int:
-    from arch_hf.comparison import compare
-    from arch_hf.statistics import N_RESAMPLES
-    from arch_hf.tables import align
+    from arch_hf.probing.statistics import N_RESAMPLES
+    from arch_hf.results.comparison import compare
+    from arch_hf.results.text import align
 
     found = compare(args.first, args.second)
     rows = [["metric", "A", "B", "A − B", "95% interval", "p"]]

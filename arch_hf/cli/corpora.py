@@ -49,7 +49,7 @@ def add_parser(subparsers) -> None:
 
 
 def run_prepare(args) -> int:
-    from arch_hf.corpora.registry import SYNTHETIC_NAMES, get_corpus
+    from arch_hf.data.registry import SYNTHETIC_NAMES, get_corpus
 
     corpus = get_corpus(args.corpus)
     if corpus.name in SYNTHETIC_NAMES:
@@ -65,7 +65,7 @@ def run_prepare(args) -> int:
         check_licence(
             {"corpus": corpus.name, "rehost": corpus.rehost, "rehost_reason": corpus.rehost_reason}, args.private
         )
-    from arch_hf.corpora.prepare import check_target, prepare
+    from arch_hf.data.official.prepare import check_target, prepare
 
     output_dir = args.output_dir or Path("arch") / corpus.name
     check_target(output_dir, args.overwrite)
@@ -92,8 +92,8 @@ def _raw_dir(corpus, raw_dir: Path | None, download: bool) -> Path:
         return raw_dir
     if not corpus.sources:
         raise UserError(f"{corpus.name} has no download; get it from {corpus.homepage} and give --raw_dir")
-    from arch_hf.corpora.archives import check_programs, extract_all
-    from arch_hf.corpora.download import fetch_sources, file_name
+    from arch_hf.data.official.archives import check_programs, extract_all
+    from arch_hf.data.official.download import fetch_sources, file_name
 
     raw_dir = raw_dir or Path("raw") / corpus.name
     check_programs([file_name(source) for source in corpus.sources])
@@ -129,12 +129,12 @@ def _report(prepared, output_dir: Path) -> None:
 
 
 def run_validate(args) -> int:
-    from arch_hf.corpora.registry import get_corpus
+    from arch_hf.data.registry import get_corpus
 
     corpus = get_corpus(args.corpus)
     if args.num_proc < 1:
         raise UserError(f"--num_proc is {args.num_proc}, give 1 or more")
-    from arch_hf.corpora.validate import report, validate
+    from arch_hf.data.official.validate import report, validate
 
     found = validate(corpus, args.path or Path("arch") / corpus.name, num_proc=args.num_proc, leakage=args.leakage)
     print(report(found))

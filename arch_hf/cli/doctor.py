@@ -16,7 +16,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> int:
-    from arch_hf.store import default_cache_dir
+    from arch_hf.files import default_cache_dir
 
     root = Path(args.cache_dir) if args.cache_dir else default_cache_dir()
     checks = [*_libraries(), *_codecs(), _disk(root), *_devices(), _hub()]

@@ -13,7 +13,7 @@ def add_parser(subparsers) -> None:
 def run(args) -> int:
     import torch
 
-    from arch_hf.encoders.check import check_encoder
+    from arch_hf.embedding.check import check_encoder
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     found = check_encoder(args.model_id, args.revision, device, args.trust_remote_code)

@@ -60,9 +60,10 @@ def run(args) -> int:
     if args.create_pr and not args.push_to_hub:
         raise UserError("--create_pr goes with --push_to_hub")
     check_writable(Path(args.output_dir))
-    from arch_hf.evaluation import make_accelerator, run_job
+    from arch_hf.distributed import make_accelerator
+    from arch_hf.evaluate import run_job
     from arch_hf.job import Job
-    from arch_hf.tables import remarks, results_table
+    from arch_hf.results.table import remarks, results_table
 
     columns = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
     fields = (
@@ -122,8 +123,8 @@ def run(args) -> int:
 
 
 def _dry_run(job) -> int:
-    from arch_hf.evaluation import plan_job
-    from arch_hf.tables import align
+    from arch_hf.evaluate import plan_job
+    from arch_hf.results.text import align
 
     rows, failed = [["corpus", "clips", "stored", "hours", "GB"]], False
     for name, plan in plan_job(job):
@@ -139,7 +140,7 @@ def _dry_run(job) -> int:
 
 
 def _paths(job, results):
-    from arch_hf.results import model_folder, result_name
+    from arch_hf.results.result import model_folder, result_name
 
     folder = model_folder(job.output_dir, job.model_id)
     return [folder / result_name(result) for result in results]

@@ -12,8 +12,8 @@ def run(args) -> None:
 
 
 def _corpora() -> str:
-    from arch_hf.corpora import CORPUS_NAMES, get_corpus
-    from arch_hf.tables import align
+    from arch_hf.data import CORPUS_NAMES, get_corpus
+    from arch_hf.results.text import align
 
     rows = [["corpus", "domain", "task", "clips", "classes", "splits", "licence"]]
     for corpus in map(get_corpus, CORPUS_NAMES):
@@ -27,12 +27,12 @@ def _corpora() -> str:
 
 
 def _models() -> str:
-    from arch_hf.encoders.registry import render_models
+    from arch_hf.results.table2 import render_models
 
     return render_models()
 
 
 def _protocols() -> str:
-    from arch_hf.protocols import render_protocols
+    from arch_hf.probing.protocols import render_protocols
 
     return render_protocols()

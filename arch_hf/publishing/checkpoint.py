@@ -11,7 +11,7 @@ import torch
 import transformers
 from huggingface_hub import HfApi
 
-from arch_hf.encoders import AudioEncoder
+from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import copy_results, decode
 from arch_hf.publishing.hub import attempt, check_repo_id, read_file, upload_folder

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from arch_hf.corpora.registry import CORPUS_NAMES, get_corpus
+from arch_hf.data.registry import CORPUS_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.hub import upload_folder
 

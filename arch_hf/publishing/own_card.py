@@ -7,12 +7,12 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
-from arch_hf.corpora.registry import CORPUS_NAMES
-from arch_hf.encoders import AudioEncoder
+from arch_hf.data.registry import CORPUS_NAMES
+from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
+from arch_hf.files import write_atomically
 from arch_hf.publishing.card import decode, merge_results
 from arch_hf.publishing.results import PAPER, Entry, collect
-from arch_hf.store import write_atomically
 
 BEGIN, END = (
     "<!-- arch-hf results: this part is rewritten by arch-hf publish card -->",

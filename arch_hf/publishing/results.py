@@ -13,11 +13,11 @@ import yaml
 from huggingface_hub import EvalResult, EvalResultEntry, HfApi, eval_result_entries_to_yaml
 from huggingface_hub.utils import yaml_dump
 
-from arch_hf.corpora.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
+from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, decode, merge_results, published, rank
 from arch_hf.publishing.hub import NOTHING, attempt, check_repo_id, edit_files
-from arch_hf.results import read_result, why_not_comparable
+from arch_hf.results.result import read_result, why_not_comparable
 
 NAMESPACE = "arch"  # of the corpora on the Hub
 PAPER = "https://arxiv.org/abs/2405.00934"

@@ -81,7 +81,7 @@ def push_leaderboard(report_dir: Path, repo_id: str) -> str:
 
 
 def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
-    """Upload the `evaluate` modules of arch_hf.metrics as Spaces, for `evaluate.load("NAMESPACE/NAME")` where arch-hf is installed.
+    """Upload the `evaluate` modules of arch_hf.probing.metrics as Spaces, for `evaluate.load("NAMESPACE/NAME")` where arch-hf is installed.
 
     Args:
         namespace: user or organisation.
@@ -97,7 +97,7 @@ def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
         raise UserError(f"no metric {unknown[0]}: there are {', '.join(METRICS)}")
     urls = []
     for name in names or METRICS:
-        source = (files("arch_hf.metrics") / f"{name}.py").read_text(encoding="utf-8")
+        source = (files("arch_hf.probing.metrics") / f"{name}.py").read_text(encoding="utf-8")
         summary = ast.get_docstring(ast.parse(source))
         with tempfile.TemporaryDirectory(prefix="arch-hf-") as stage:
             folder = Path(stage) / name

@@ -9,10 +9,10 @@ from itertools import chain
 from pathlib import Path
 
 from arch_hf.errors import UserError
+from arch_hf.files import write_atomically
 from arch_hf.reports import latex, markdown, page, spreadsheet
 from arch_hf.reports.board import Board, build_board
 from arch_hf.reports.reading import read_results
-from arch_hf.store import write_atomically
 
 TEXT_FORMATS = {"html": page.render, "md": markdown.render, "csv": spreadsheet.render, "tex": latex.render}
 

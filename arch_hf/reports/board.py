@@ -8,8 +8,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from arch_hf.encoders.registry import TABLE2_MODELS
 from arch_hf.reports.reading import Result
+from arch_hf.results.table2 import TABLE2_MODELS
 
 DOMAINS = {"events": "Acoustic events", "music": "Music", "speech": "Speech", "other": "Other corpora"}
 SIZES = ("B", "L", "XL")
@@ -175,7 +175,7 @@ def build_board(results: Iterable[Result]) -> Board:
 
 def reference_protocol() -> tuple[str, str]:
     """Name and version of the protocol that Table 2 belongs to."""
-    from arch_hf.protocols import get_protocol
+    from arch_hf.probing.protocols import get_protocol
 
     protocol = get_protocol("arch-v1")
     return protocol.name, protocol.version

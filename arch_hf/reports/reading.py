@@ -6,9 +6,9 @@ from itertools import chain
 from pathlib import Path
 from types import NoneType
 
-from arch_hf.corpora.spec import HEADLINE
+from arch_hf.data.spec import HEADLINE
 from arch_hf.errors import UserError
-from arch_hf.results import read_result, why_not_comparable
+from arch_hf.results.result import read_result, why_not_comparable
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Result:
 def read_results(results_dir: str | Path) -> tuple[list[Result], list[str]]:
     """All results under a folder, in the order of their paths, and one line for each JSON file that is none.
 
-    Older schema versions are brought up to date in one place, `arch_hf.results.read_result`; everything here sees the current one.
+    Older schema versions are brought up to date in one place, `arch_hf.results.result.read_result`; everything here sees the current one.
 
     Raises:
         UserError: if the folder does not exist.

@@ -1,0 +1,1 @@
+"""Every private or fragile name of another library, each with the reason and a plain fallback."""

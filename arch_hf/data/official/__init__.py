@@ -1,0 +1,1 @@
+"""Official archives of the twelve corpora: downloaded, read, written as Parquet, validated."""

@@ -1,0 +1,55 @@
+"""Files of our own: written whole or not at all, and known by a digest of their bytes."""
+
+import hashlib
+import os
+import uuid
+from pathlib import Path
+
+import numpy as np
+
+from arch_hf.errors import UserError
+
+DIGEST_BYTES = 16
+
+
+def default_cache_dir() -> Path:
+    """`$ARCH_HF_CACHE`, else `arch_hf` beside the Hub's own cache (`$HF_HOME`, by default `~/.cache/huggingface`)."""
+    home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"
+    return Path(os.environ.get("ARCH_HF_CACHE") or Path(home) / "arch_hf")
+
+
+def audio_digest(audio: bytes) -> bytes:
+    """16 bytes that identify a clip's encoded audio (BLAKE2b).
+
+    Example:
+        >>> audio_digest(b"RIFF").hex()
+        'f9d45a7be062711cbb5ca8c8e2699db2'
+    """
+    return hashlib.blake2b(audio, digest_size=DIGEST_BYTES).digest()
+
+
+def write_atomically(path: Path, data: bytes) -> None:
+    """Write `data` under a temporary name in the same folder, then rename: under its final name a file is whole or absent.
+
+    Raises:
+        UserError: if the folder cannot be written or the disk is full; no temporary file stays behind.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        advice = "make room or choose another folder; what was stored is kept"
+        raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from None
+
+
+def checksum(digests: np.ndarray, values: np.ndarray) -> str:
+    """SHA-256 over both arrays."""
+    sha = hashlib.sha256(np.ascontiguousarray(digests).data)
+    sha.update(np.ascontiguousarray(values).data)
+    return sha.hexdigest()

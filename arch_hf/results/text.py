@@ -1,0 +1,32 @@
+"""Numbers and tables as plain text."""
+
+from collections.abc import Sequence
+
+
+def align(rows: Sequence[Sequence[str]]) -> str:
+    """Rows of cells as text in columns; the first column to the left, the others to the right, a rule under the first row.
+
+    Example:
+        >>> print(align([["corpus", "score"], ["esc50", "7.00"]]))
+        corpus  score
+        ─────────────
+        esc50    7.00
+    """
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = [
+        "  ".join(
+            [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
+        )
+        for row in rows
+    ]
+    return "\n".join([lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
+
+
+def percent(value: float | None) -> str:
+    """A fraction as a percentage with two decimals.
+
+    Example:
+        >>> percent(0.4573), percent(None)
+        ('45.73', '–')
+    """
+    return "–" if value is None else f"{100 * value:.2f}"
