@@ -1,4 +1,8 @@
-"""The errors that a user can mend."""
+"""The errors that a user can mend, and how a command tells them."""
+
+import os
+import sys
+from collections.abc import Callable
 
 
 class UserError(Exception):
@@ -16,3 +20,18 @@ class UserError(Exception):
 
 class AudioError(UserError):
     """A clip that cannot be used. The message is the reason alone, without the clip's name: the caller knows it."""
+
+
+def run_kindly(run: Callable, args) -> int:
+    """Run a command; a user's mistake becomes one line on stderr and status 1, never a traceback."""
+    try:
+        return run(args) or 0
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:  # `arch-hf list corpora | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

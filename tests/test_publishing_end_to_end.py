@@ -12,7 +12,8 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from publishing_samples import raw_esc50
 from tiny_models import make_tiny
 
-from arch_hf.cli import corpora, publish, run_kindly
+from arch_hf.cli import corpora, publish
+from arch_hf.errors import run_kindly
 from arch_hf.publishing.hub import NOTHING
 from arch_hf.publishing.results import push_results, task_id
 

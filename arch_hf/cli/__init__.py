@@ -3,10 +3,8 @@
 import argparse
 import difflib
 import importlib
-import os
-import sys
 
-from arch_hf.errors import UserError
+from arch_hf.errors import run_kindly
 
 # One module per area; each adds its subcommands and sets `run`, a function of the parsed arguments that returns the exit status.
 # Modules import what is heavy inside `run`, so that `arch-hf --help` answers at once.
@@ -40,21 +38,6 @@ def build_parser() -> argparse.ArgumentParser:
     for command in subparsers.choices.values():
         command.set_defaults(parser=command)
     return parser
-
-
-def run_kindly(run, args) -> int:
-    """Run a command; a user's mistake becomes one line on stderr and status 1, never a traceback."""
-    try:
-        return run(args) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except BrokenPipeError:  # `arch-hf list corpora | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
 
 
 def main(argv: list[str] | None = None) -> int:

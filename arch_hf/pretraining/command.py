@@ -4,6 +4,8 @@ import argparse
 import importlib.util
 from pathlib import Path
 
+from arch_hf.errors import UserError, run_kindly
+
 
 def build_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -39,8 +41,6 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def run(args: argparse.Namespace) -> int:
-    from arch_hf.errors import UserError
-
     for name, least in (
         ("workers", 0),
         ("save_every", 1),
@@ -62,6 +62,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    from arch_hf.cli import run_kindly
-
     return run_kindly(run, build_parser().parse_args(argv))
