@@ -170,7 +170,7 @@ class _Prepare(Dataset):
 
     def __init__(self, batches: list[list[int]], audio_of, inputs: Inputs, max_seconds: float, padded: bool):
         self.batches, self.audio_of, self.inputs = batches, audio_of, inputs
-        self.max_samples, self.padded_seconds = round(max_seconds * inputs.rate), max_seconds if padded else None
+        self.max_seconds, self.padded_seconds = max_seconds, max_seconds if padded else None
         self.as_array = False
 
     def __len__(self) -> int:
@@ -181,7 +181,7 @@ class _Prepare(Dataset):
         positions, clips, failures, samples = [], [], {}, 0
         for i in self.batches[index]:
             try:
-                waveform = load_audio(self.audio_of(i), self.inputs.rate)[: self.max_samples]
+                waveform = load_audio(self.audio_of(i), self.inputs.rate, self.max_seconds)
             except AudioError as error:
                 failures[i] = str(error)
                 continue
