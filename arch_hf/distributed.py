@@ -2,22 +2,110 @@
 
 import os
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import gather_object
+from accelerate import Accelerator, InitProcessGroupKwargs
+from accelerate.utils import broadcast_object_list, gather_object
 
-from arch_hf.errors import UserError
+from arch_hf.errors import UserError, as_user_error
 
 LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # what `accelerate launch` and `torchrun` set
+# How long one process waits for another, which may be downloading and hashing a corpus: by default 10 minutes (NCCL) or 30 (gloo).
+PATIENCE = timedelta(hours=12)
+
+T = TypeVar("T")
 
 
-def make_accelerator() -> Accelerator:
-    """The processes that were launched, as one. Without a GPU accelerate must be told so, or the processes that `torchrun` and
-    `accelerate launch` start on a CPU do not know of each other, and each does the whole work."""
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available())
-    share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", accelerator.num_processes)))
-    return accelerator
+class Ranks:
+    """The processes of one launch, seen from one of them.
+
+    Attributes:
+        accelerator: accelerate's own object.
+        rank, size: this process, and how many there are.
+        is_main: the one process that writes results and prints.
+        is_local_main: one process on each machine.
+        device: where this process computes.
+
+    Example:
+        >>> ranks = Ranks.launched()
+        >>> ranks.gather("here"), ranks.share_out([1, 2, 3], lambda mine: [2 * job for job in mine])
+        (['here'], [2, 4, 6])
+    """
+
+    def __init__(self, accelerator: Accelerator):
+        self.accelerator = accelerator
+        self.rank, self.size = accelerator.process_index, accelerator.num_processes
+        self.is_main, self.is_local_main = accelerator.is_main_process, accelerator.is_local_main_process
+        self.device = accelerator.device
+
+    @classmethod
+    def launched(cls) -> "Ranks":
+        """The processes that a launcher has started. Without a GPU accelerate must be told so, or the processes that `torchrun` and
+        `accelerate launch` start on a CPU do not know of each other, and each does the whole work."""
+        patience = InitProcessGroupKwargs(timeout=PATIENCE)
+        ranks = cls(Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience]))
+        share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size)))
+        return ranks
+
+    def gather(self, value: T) -> list[T]:
+        """The value of every process, in the order of the ranks."""
+        return gather_object([value]) if self.size > 1 else [value]
+
+    def from_main(self, value: T) -> T:
+        """The main process's value, on every process."""
+        return broadcast_object_list([value])[0] if self.size > 1 else value
+
+    def together(self, work: Callable[[], T], main_first: bool = False) -> T:
+        """Do `work` on every process. When it fails on one, all of them fail with its message: nobody waits for the dead.
+
+        With `main_first` one process of each machine goes first: it downloads, and the others find what it has left.
+
+        Raises:
+            UserError: whatever went wrong; of an error that is nobody's mistake, the message names the log file with its traceback.
+        """
+        value: Any = None
+        for my_turn in (self.is_local_main, not self.is_local_main) if main_first else (True,):
+            error = None
+            try:
+                value = work() if my_turn else value
+            except Exception as problem:
+                error = str(as_user_error(problem))
+            self.fail_together(error)
+        return value
+
+    def fail_together(self, error: str | None) -> None:
+        """Raise the first process's error on all of them, if one has any."""
+        if errors := [found for found in self.gather(error) if found]:
+            raise UserError(errors[0])
+
+    def share_out(self, jobs: Sequence, work: Callable[[Sequence], list]) -> list:
+        """Do the jobs, every n-th on each of n processes; every process gets all answers, in the order of the jobs.
+
+        Raises:
+            UserError: on all processes, if one of them failed.
+        """
+        if self.size == 1:
+            return work(jobs)
+        mine, error = [], None
+        try:
+            mine = work(jobs[self.rank :: self.size])
+        except Exception as problem:
+            error = str(as_user_error(problem))
+        self.fail_together(error)
+        answers = [None] * len(jobs)
+        for rank, part in enumerate(self.gather(mine)):
+            answers[rank :: self.size] = part
+        return answers
+
+    def wait(self) -> None:
+        """Until all processes are here."""
+        self.accelerator.wait_for_everyone()
+
+    def end(self) -> None:
+        """Nothing more is done together."""
+        self.accelerator.end_training()
 
 
 def share_cores(n_processes: int) -> None:
@@ -28,39 +116,3 @@ def share_cores(n_processes: int) -> None:
     if torch.get_num_threads() == 1 and any(name in os.environ for name in LAUNCHERS):
         cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
         torch.set_num_threads(max(1, cores // n_processes))
-
-
-def together(accelerator: Accelerator, work: Callable, main_first: bool = False):
-    """Do `work` on every process. When it fails on one, all of them fail with its message: nobody waits for the dead."""
-    value, error = None, None
-    first = accelerator.is_local_main_process
-    for my_turn in (first, not first) if main_first else (True,):
-        try:
-            value = work() if my_turn else value
-        except UserError as problem:
-            error = str(problem)
-        errors = gather_object([error]) if accelerator.num_processes > 1 else [error]
-        if any(errors):
-            raise UserError(next(filter(None, errors)))
-    return value
-
-
-def share_out(accelerator, jobs: Sequence, work: Callable[[Sequence], list]) -> list:
-    """Do the jobs, every n-th on each of n ranks; every rank gets all answers, in the order of the jobs.
-
-    A UserError on one rank is raised on all, so that none waits for another.
-    """
-    n_ranks = accelerator.num_processes if accelerator else 1
-    if n_ranks == 1:
-        return work(jobs)
-    rank, mine, error = accelerator.process_index, [], None
-    try:
-        mine = work(jobs[rank::n_ranks])
-    except UserError as problem:
-        error = str(problem)
-    answers = [None] * len(jobs)
-    for its_rank, part, its_error in gather_object([(rank, mine, error)]):
-        if its_error:
-            raise UserError(its_error)
-        answers[its_rank::n_ranks] = part
-    return answers

@@ -1,8 +1,12 @@
-"""The errors that a user can mend, and how a command tells them."""
+"""The errors that a user can mend, how all others are reported, and how a command ends."""
 
 import os
 import sys
+import tempfile
+import time
+import traceback
 from collections.abc import Callable
+from pathlib import Path
 
 
 class UserError(Exception):
@@ -22,16 +26,54 @@ class AudioError(UserError):
     """A clip that cannot be used. The message is the reason alone, without the clip's name: the caller knows it."""
 
 
-def run_kindly(run: Callable, args) -> int:
-    """Run a command; a user's mistake becomes one line on stderr and status 1, never a traceback."""
+def run_command(run: Callable, args) -> int:
+    """Run a command: what goes wrong becomes one line on stderr and status 1, never a traceback."""
     try:
         return run(args) or 0
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
     except BrokenPipeError:  # `arch-hf list corpora | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except Exception as error:
+        print(f"error: {as_user_error(error)}", file=sys.stderr)
+        return 1
+
+
+def as_user_error(error: Exception) -> UserError:
+    """The error itself if a user can mend it; any other as one line that names a log file with its traceback.
+
+    Example:
+        >>> as_user_error(UserError("mend this"))
+        UserError('mend this')
+        >>> try:
+        ...     {}["key"]
+        ... except KeyError as error:
+        ...     str(as_user_error(error)).startswith("KeyError: 'key' (a fault of arch-hf or of a library; its traceback: ")
+        True
+    """
+    if isinstance(error, UserError):
+        return error
+    log = write_traceback(error)
+    return UserError(
+        f"{type(error).__name__}: {one_line(error)} (a fault of arch-hf or of a library; its traceback: {log})"
+    )
+
+
+def write_traceback(error: BaseException) -> Path:
+    """Write an error's traceback into a log file of the system's folder for temporary files; returns its path."""
+    name = f"arch-hf-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{id(error) % 10000}.log"
+    path = Path(tempfile.gettempdir()) / name
+    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+    return path
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line of at most 300 characters.
+
+    Example:
+        >>> one_line(ValueError("no\\n\\n  such  thing"))
+        'no such thing'
+    """
+    return " ".join(str(error).split())[:300] or type(error).__name__

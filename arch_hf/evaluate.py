@@ -1,36 +1,66 @@
 """The main job: one model on some corpora, from audio files to result files.
 
-    load corpus -> read catalogue -> extract embeddings -> plan folds -> train and score probes -> write result
+    load the corpus -> embed every clip -> plan the folds -> train and test the probes -> write the results
 
-Every process runs every step; together they share out the batches of the extraction and the runs of the probe, and the
+Every process runs every step; together they share out the batches of the extraction and the runs of the probes, and the
 main process alone writes results and prints.
 """
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from pathlib import Path
 
+import msgspec
 import numpy as np
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list, gather_object
 from safetensors.numpy import save
 
 from arch_hf.data import CorpusData, load_corpus
-from arch_hf.data.clip_index import Catalogue, read_catalogue
-from arch_hf.distributed import make_accelerator, together
+from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
-from arch_hf.embedding.extraction import Extraction, extract, recipe
-from arch_hf.embedding.store import EmbeddingStore
-from arch_hf.errors import UserError
+from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus, plan_embedding
+from arch_hf.embedding.key import EmbedSettings
+from arch_hf.errors import UserError, as_user_error
 from arch_hf.files import write_atomically
-from arch_hf.job import DEFAULT_MODEL, FLOOR_MODEL, Job
-from arch_hf.probing.protocols import get_protocol, plan_folds
-from arch_hf.probing.scoring import score_corpus, score_layers
-from arch_hf.results.result import assemble, head_of, model_folder, read_if_same, result_name, write_result
+from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job
+from arch_hf.probing.record import Scores
+from arch_hf.probing.scoring import Predictions, score_layers
+from arch_hf.probing.splits import plan_folds
+from arch_hf.probing.task import ProbeTask
+from arch_hf.results.question import Question, make_room
+from arch_hf.results.result import DatasetFacts, ExcludedClip, LayerCurve, ModelFacts, Result, Timing, dataset_id
+from arch_hf.results.table2 import beside_published
+from arch_hf.results.trace import environment
 
 
-def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[dict]:
-    """Evaluate one frozen encoder; returns its results, one dict per corpus and layer: the JSON of the result files.
+@dataclass(frozen=True)
+class CorpusRun:
+    """What became of one corpus: a result per layer with the file of each, or the error that stopped it; `notes` are for the reader."""
+
+    corpus: str
+    results: tuple[Result, ...] = ()
+    paths: tuple[Path, ...] = ()
+    error: UserError | None = None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class CorpusPlan:
+    """What a corpus would cost: how many `clips`, `stored` among them, `hours` of audio as the encoder would take it, `gigabytes` that the
+    embeddings take on disk; or the error that would stop it."""
+
+    corpus: str
+    clips: int = 0
+    stored: int = 0
+    hours: float = 0.0
+    gigabytes: float = 0.0
+    error: UserError | None = None
+
+
+def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[Result]:
+    """Evaluate one frozen encoder; returns its results, one per corpus and layer.
 
     Args:
         model_id: a Hub id, a local folder, or a built-in baseline ("logmel", "mfcc").
@@ -45,243 +75,223 @@ def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None
         >>> folder = tempfile.mkdtemp()
         >>> result, = evaluate_model(
         ...     "logmel", ["synthetic_events"], limit=6, seeds=1, output_dir=folder, cache_dir=folder)
-        >>> result["dataset"]["id"], result["layer"], 0 <= result["metrics"]["accuracy"]["mean"] <= 1
+        >>> result.dataset.id, result.layer, 0 <= result.headline.mean <= 1
         ('synthetic_events', -1, True)
     """
     job = Job(model_id=model_id, datasets=tuple(datasets or ()), **options)
-    results, errors = [], []
-    for name, outcome in run_job(job, make_accelerator()):
-        if isinstance(outcome, UserError):
-            errors.append(f"{name}: {outcome}")
-        else:
-            results += outcome
-    if errors:
-        raise UserError("; ".join(errors))
-    return results
+    runs = list(run_job(job, Ranks.launched()))
+    if failed := [f"{run.corpus}: {run.error}" for run in runs if run.error]:
+        raise UserError("; ".join(failed))
+    return [result for run in runs for result in run.results]
 
 
-def run_job(job: Job, accelerator: Accelerator) -> Iterator[tuple[str, list[dict] | UserError]]:
-    """Run the job corpus by corpus: yields each corpus's name with its results (one per layer), or with what stopped it.
+def run_job(job: Job, ranks: Ranks) -> Iterator[CorpusRun]:
+    """Run the job corpus by corpus. Whatever stops one corpus does not stop the others.
 
     Raises:
         UserError: if the model cannot be loaded or has no such layer.
     """
-    encoder = _load_encoder(job, job.model_id, accelerator)
+    encoder = load_encoder(job, job.model_id, ranks)
     layers = job.chosen_layers(encoder.n_layers)
-    floor = None if job.model_id == FLOOR_MODEL else _load_encoder(job, FLOOR_MODEL, accelerator)
+    baseline = None if job.model_id == BASELINE_MODEL else load_encoder(job, BASELINE_MODEL, ranks)
     for name in job.corpora:
         try:
-            data = together(
-                accelerator,
-                lambda name=name: _load_corpus(job, name),
-                main_first=True,
-            )
-            found = together(
-                accelerator,
-                lambda data=data: read_catalogue(data, job.cache, accelerator.is_local_main_process, order=data.order),
-                main_first=True,
-            )
-            data = data.measured(found.seconds.max())
+            corpus = load_clips(job, name, ranks)
             floors = {}
-            if floor is not None:
-                result = _evaluate(job, floor, [-1], data, found, accelerator, {})[0]
-                floors = {FLOOR_MODEL: {metric: value["mean"] for metric, value in result["metrics"].items()}}
-            yield name, _evaluate(job, encoder, layers, data, found, accelerator, floors)
+            if baseline is not None:
+                (floor,) = evaluate_corpus(job, baseline, corpus, [-1], ranks).results
+                floors = {BASELINE_MODEL: {metric: score.mean for metric, score in floor.metrics.items()}}
+            yield replace(evaluate_corpus(job, encoder, corpus, layers, ranks, floors), corpus=name)
         except UserError as error:
-            yield name, error
+            yield CorpusRun(name, error=error)
+        except Exception as error:
+            yield CorpusRun(name, error=as_user_error(error))
 
 
-def plan_job(job: Job) -> Iterator[tuple[str, dict | UserError]]:
-    """What the job would have to do, without doing it: per corpus the number of `clips`, `stored` among them, `hours` of audio (as the
-    encoder would see it), and `gigabytes` that the embeddings take on disk.
-
-    Raises:
-        UserError: if the model cannot be loaded.
-    """
-    encoder = AudioEncoder.from_pretrained(job.model_id, revision=job.revision, trust_remote_code=job.trust_remote_code)
-    protocol = get_protocol(job.protocol)
-    depth = "last" if job.takes_last_only(job.chosen_layers(encoder.n_layers)) else "all"
-    for name in job.corpora:
-        try:
-            data = _load_corpus(job, name)
-            found = read_catalogue(data, job.cache, progress=True, order=data.order)
-            data = data.measured(found.seconds.max())
-        except UserError as error:
-            yield name, error
-            continue
-        seconds = protocol.max_seconds_for(data.corpus)
-        settings = {"padding": protocol.padding, "max_seconds": seconds, "layers": depth}
-        store = EmbeddingStore(job.cache, recipe(encoder, **settings))
-        audio = (
-            len(data.table) * seconds if protocol.padding == "max_length" else np.minimum(found.seconds, seconds).sum()
-        )
-        width = encoder.embedding_size * (encoder.n_layers if depth == "all" else 1)
-        yield (
-            name,
-            {
-                "clips": len(data.table),
-                "stored": sum(digest in store for digest in found.digests),
-                "hours": float(audio) / 3600,
-                "gigabytes": len(data.table) * width * 4 / 1e9,
-            },
-        )
+def evaluate_corpus(
+    job: Job, encoder: AudioEncoder, corpus: CorpusData, layers: list[int], ranks: Ranks, baselines: dict | None = None
+) -> CorpusRun:
+    """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
+    questions = {layer: ask(job, encoder, corpus, layer) for layer in layers}
+    answers = {} if job.overwrite else {layer: q.answer(job.output_dir) for layer, q in questions.items()}
+    answers = {layer: answer for layer, answer in ranks.from_main(answers).items() if answer is not None}
+    notes = []
+    todo = [layer for layer in layers if layer not in answers]
+    if todo:
+        embeddings = embed_corpus(encoder, corpus, settings_for(job, corpus, layers), ranks)
+        task = plan_task(job, corpus, embeddings)
+        features = (embeddings.read(layer) for layer in (todo if job.probe != "weighted_sum" else ["all"]))
+        scored = score_layers(features, task, job.rules, job.probes, ranks)
+        for layer in todo:
+            start = time.perf_counter()
+            scores, predictions = ranks.together(lambda: next(scored))
+            probe_s = time.perf_counter() - start
+            answers[layer] = assemble(questions[layer], embeddings, scores, probe_s, ranks, baselines or {})
+            notes += write_answer(job, questions[layer], answers[layer], task, predictions, ranks)
+    results = with_layer_curve(job, questions, answers, ranks)
+    paths = tuple(question.path(job.output_dir) for question in questions.values())
+    return CorpusRun(corpus.id, tuple(results[layer] for layer in layers), paths, notes=tuple(notes))
 
 
-def _load_corpus(job: Job, name: str) -> CorpusData:
-    options = {"limit": job.limit, "streaming": job.streaming, **job.dataset_options}
-    return load_corpus(name, data_dir=job.data_dir, **options)
-
-
-def _load_encoder(job: Job, model_id: str, accelerator: Accelerator) -> AudioEncoder:
+def load_encoder(job: Job, model_id: str, ranks: Ranks) -> AudioEncoder:
+    """The frozen encoder, on this process's device."""
     own = {}
     if model_id == job.model_id:
-        own = {
-            "revision": job.revision,
-            "dtype": {"fp16": "float16", "bf16": "bfloat16"}.get(accelerator.mixed_precision),
-            "trust_remote_code": job.trust_remote_code,
-        }
-    return together(
-        accelerator,
-        lambda: AudioEncoder.from_pretrained(model_id, device=accelerator.device, **own),
+        dtype = {"fp16": "float16", "bf16": "bfloat16"}.get(ranks.accelerator.mixed_precision)
+        own = {"revision": job.revision, "dtype": dtype, "trust_remote_code": job.trust_remote_code}
+    return ranks.together(
+        lambda: AudioEncoder.from_pretrained(model_id, device=ranks.device, **own),
         main_first=True,  # one process downloads, the others find it in the cache
     )
 
 
-def _evaluate(
-    job: Job,
-    encoder: AudioEncoder,
-    layers: list[int],
-    data: CorpusData,
-    found: Catalogue,
-    accelerator: Accelerator,
-    floors: dict,
-) -> list[dict]:
-    """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
-    heads = {layer: head_of(job, encoder, data, found, layer) for layer in layers}
-    folder = model_folder(job.output_dir, encoder.model_id)
-    paths = {layer: folder / result_name(head) for layer, head in heads.items()}
-    results = {layer: None if job.overwrite else read_if_same(paths[layer], heads[layer]) for layer in layers}
-    results = broadcast_object_list([results])[0] if accelerator.num_processes > 1 else results
-    todo = [layer for layer in layers if results[layer] is None]
-    if not todo:
-        return list(results.values())
-
-    protocol = get_protocol(job.protocol)
-    settings = {"padding": protocol.padding, "max_seconds": protocol.max_seconds_for(data.corpus)}
-    last_only = job.takes_last_only(layers)
-    depth = "last" if last_only and not _all_layers_are_stored(job, encoder, found, settings, accelerator) else "all"
-    settings["layers"] = depth
-    store, done = _embed_corpus(job, encoder, data, found, settings, accelerator)
-    failures = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}
-    usable = [i for i in range(len(data.table)) if i not in failures]
-    if not usable:
-        first = next(iter(failures.values()))
-        raise UserError(f"none of the {len(data.table)} clips could be used; the first: {first}")
-    digests, table = [found.digests[i] for i in usable], data.table.select(usable)
-    if job.probe == "weighted_sum":
-        features = [store.read(digests)]  # [clips, layers, dim], one score for all
-    else:
-        features = (store.read(digests, layer if depth == "all" else None) for layer in todo)
-    scores = _scores(job, features, data, usable, table, accelerator)
-    for layer in todo:
-        start = time.perf_counter()
-        body, predictions = together(accelerator, lambda: next(scores))
-        body["baselines"] |= floors
-        probe_s = time.perf_counter() - start
-        results[layer] = assemble(heads[layer], body, data, failures, done, probe_s, encoder, accelerator)
-        if accelerator.is_main_process:
-            metadata = {"clip_ids": json.dumps(table.clip_id)}
-            write_atomically(paths[layer].with_suffix(".predictions.safetensors"), save(predictions, metadata))
-            write_result(paths[layer], results[layer])
-    if len(layers) > 1:
-        curve = layer_curve(results)
-        for layer, result in results.items():
-            result["layer_curve"] = curve
-            if accelerator.is_main_process:
-                write_result(paths[layer], result)
-    return list(results.values())
+def load_clips(job: Job, name: str, ranks: Ranks) -> CorpusData:
+    """The corpus with its clips measured: the digest and the length of each."""
+    options = {"limit": job.limit, "streaming": job.streaming, **job.dataset_options}
+    corpus = ranks.together(lambda: load_corpus(name, data_dir=job.data_dir, **options), main_first=True)
+    return ranks.together(lambda: corpus.measured(job.cache, progress=ranks.is_local_main), main_first=True)
 
 
-def _all_layers_are_stored(job: Job, encoder: AudioEncoder, found: Catalogue, settings: dict, accelerator) -> bool:
-    """Whether an earlier run over all layers has left what a run over the last one needs."""
-    store = EmbeddingStore(job.cache, recipe(encoder, **settings, layers="all"))
-    complete = all(digest in store for i, digest in enumerate(found.digests) if i not in found.failures)
-    return all(gather_object([complete])) if accelerator.num_processes > 1 else complete
+def settings_for(job: Job, corpus: CorpusData, layers: list[int]) -> EmbedSettings:
+    """How the protocol wants this corpus embedded."""
+    protocol = job.rules
+    depth = "last" if job.takes_last_only(layers) else "all"
+    return EmbedSettings(job.cache, protocol.padding, protocol.max_seconds_for(corpus.corpus), depth)
 
 
-def _scores(
-    job: Job, features: Iterable[np.ndarray], data: CorpusData, usable: list[int], table, accelerator
-) -> Iterator:
-    """Train and test the probes on each of the feature arrays: yields (block, predictions), one after the other."""
-    protocol = get_protocol(job.protocol)
-    targets, names = data.targets(protocol.label_column)[usable], data.class_names(protocol.label_column)
-    folds = plan_folds(protocol, data.corpus, table, targets)
-    common = (targets, names, folds, protocol, data.corpus, table)
-    shared = {"seeds": job.seeds, "device": accelerator.device, "accelerator": accelerator}
-    if job.probe == "linear":
-        yield from score_layers(features, *common, **shared, shots=job.shots)
-    else:
-        for array in features:
-            yield score_corpus(array, *common, **shared, probe=job.probe)
+def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int) -> Question:
+    """The question that this job asks of the encoder on the corpus at one layer."""
+    facts = corpus.corpus
+    names = corpus.class_names(job.rules.label_column)
+    settings = settings_for(job, corpus, [layer])
+    return Question(
+        model=msgspec.convert(encoder.describe(), ModelFacts),
+        dataset=DatasetFacts(
+            id=dataset_id(facts.name, corpus.id),
+            config=corpus.config,
+            revision=corpus.revision,
+            fingerprint=corpus.fingerprint(names),
+            domain=facts.domain,
+            task=facts.task,
+            n_clips=len(corpus.table),
+            n_clips_expected=sum(facts.splits.values()) if job.limit is None else None,
+            n_classes=len(names),
+            limit=job.limit,
+            excluded_clips=tuple(ExcludedClip(clip["clip_id"], clip["reason"]) for clip in corpus.excluded),
+            missing_clips=tuple(corpus.missing),
+        ),
+        protocol=job.protocol_block(facts),
+        layer=layer,
+        embedding={**encoder.identity, "padding": settings.padding, "max_seconds": settings.max_seconds},
+        asked=job.asked(encoder.dtype_name),
+    )
 
 
-def layer_curve(results: dict[int, dict]) -> dict:
-    """Each layer's mean validation score, and the layer that it chooses: the test set has no say. Ties go to the deeper layer.
+def plan_task(job: Job, corpus: CorpusData, embeddings: CorpusEmbeddings) -> ProbeTask:
+    """Who trains, who tests, and on which labels, of the clips that have an embedding."""
+    protocol, table = job.rules, corpus.table.select(embeddings.usable)
+    targets = corpus.targets(protocol.label_column)[embeddings.usable]
+    return ProbeTask(
+        name=corpus.corpus.name,
+        metric=corpus.corpus.metric,
+        table=table,
+        targets=targets,
+        class_names=corpus.class_names(protocol.label_column),
+        folds=plan_folds(protocol, corpus.corpus, table, targets),
+        human_accuracy=corpus.corpus.human_accuracy,
+    )
 
-    Example:
-        >>> runs = lambda value: {"runs": [{"validation": value}]}
-        >>> layer_curve({0: runs(0.5), 6: runs(0.7), -1: runs(0.6)})["best"]
-        6
-    """
+
+def assemble(
+    question: Question, embeddings: CorpusEmbeddings, scores: Scores, probe_s: float, ranks: Ranks, baselines: dict
+) -> Result:
+    """The whole result: the question, the scores, the clips that failed, and how it was made."""
+    names, work, dataset = embeddings.corpus.table.clip_id, embeddings.work, question.dataset
+    failed = tuple(ExcludedClip(names[i], reason) for i, reason in sorted(embeddings.failures.items()))
+    rate = work.extract_s if work.clips else None
+    fields = {name: getattr(scores, name) for name in scores.__struct_fields__}
+    result = Result(
+        **fields | {"baselines": scores.baselines | baselines},
+        complete=not failed,
+        model=question.model,
+        dataset=msgspec.structs.replace(
+            dataset, n_clips=dataset.n_clips - len(failed), excluded_clips=dataset.excluded_clips + failed
+        ),
+        protocol=question.protocol,
+        layer=question.layer,
+        timing=Timing(
+            decode_s=round(work.decode_s, 3),
+            extract_s=round(work.extract_s, 3),
+            probe_s=round(probe_s, 3),
+            clips_per_s=round(work.clips / rate, 2) if rate else None,
+            audio_s_per_s=round(work.audio_s / rate, 2) if rate else None,
+        ),
+        identity=question.identity,
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        environment=environment(ranks, question.embedding["dtype"]),
+    )
+    return msgspec.structs.replace(result, published=beside_published(result))
+
+
+def write_answer(
+    job: Job, question: Question, answer: Result, task: ProbeTask, predictions: Predictions, ranks: Ranks
+) -> list[str]:
+    """Write the result and the predictions beside it; returns what the reader should know."""
+    if not ranks.is_main:
+        return []
+    path = question.path(job.output_dir)
+    moved = make_room(path, question.identity)
+    metadata = {"clip_ids": json.dumps(task.table.clip_id)}
+    write_atomically(path.with_suffix(".predictions.safetensors"), save(predictions, metadata))
+    answer.write(path)
+    return (
+        []
+        if moved is None
+        else [f"{path} answered another question (other weights, data or protocol): it is now {moved.name}"]
+    )
+
+
+def with_layer_curve(
+    job: Job, questions: dict[int, Question], answers: dict[int, Result], ranks: Ranks
+) -> dict[int, Result]:
+    """The results, each with the curve over all layers if there are several."""
+    if len(questions) == 1:
+        return answers
+    curve = layer_curve({layer: answers[layer] for layer in questions})
+    for layer, question in questions.items():
+        if answers[layer].layer_curve != curve:
+            answers[layer] = msgspec.structs.replace(answers[layer], layer_curve=curve)
+            if ranks.is_main:
+                answers[layer].write(question.path(job.output_dir))
+    return answers
+
+
+def layer_curve(results: dict[int, Result]) -> LayerCurve:
+    """Each layer's mean validation score, and the layer that it chooses: the test set has no say. Ties go to the deeper layer."""
     means = {}
     for layer, result in results.items():
-        values = [run["validation"] for run in result["runs"] if run["validation"] is not None]
+        values = [run.validation for run in result.runs if run.validation is not None]
         means[layer] = float(np.mean(values)) if values else None
     known = [layer for layer, mean in means.items() if mean is not None]
     depth = {layer: position for position, layer in enumerate(results)}
     best = max(known, key=lambda layer: (means[layer], depth[layer])) if known else None
-    return {
-        "by": "mean validation score",
-        "best": best,
-        "validation": {str(layer): mean for layer, mean in means.items()},
-    }
+    validation = {str(layer): mean for layer, mean in means.items()}
+    return LayerCurve(by="mean validation score", best=best, validation=validation)
 
 
-def _embed_corpus(
-    job: Job, encoder: AudioEncoder, data: CorpusData, found: Catalogue, settings: dict, accelerator: Accelerator
-) -> tuple[EmbeddingStore, Extraction]:
-    """Bring every clip's embedding into the store; returns it, with what all processes did together."""
+def plan_job(job: Job) -> Iterator[CorpusPlan]:
+    """What the job would have to do, without doing it.
 
-    def work():
-        store = EmbeddingStore(job.cache, recipe(encoder, **settings), warn=accelerator.print)
-        rank, n_ranks = accelerator.process_index, accelerator.num_processes
-        return store, extract(
-            encoder, data.audio, found, store,
-            **settings, order=data.order, rank=rank, n_ranks=n_ranks, progress=accelerator.is_main_process,
-        )  # fmt: skip
-
-    store, mine = together(accelerator, work)
-    everyone = gather_object([mine]) if accelerator.num_processes > 1 else [mine]
-    store.refresh()
-    _bring_from_other_machines(store, found, everyone, accelerator)
-    return store, Extraction.merge(everyone)
-
-
-def _bring_from_other_machines(
-    store: EmbeddingStore, found: Catalogue, everyone: list[Extraction], accelerator
-) -> None:
-    """Where the processes do not share one cache folder, pass around what some have and others lack."""
-    if accelerator.num_processes == 1:
-        return
-    failed = set().union(*(extraction.failures for extraction in everyone))
-    lacking = [d for d in dict.fromkeys(found.digests) if d not in store and d not in failed]
-    wanted = list(dict.fromkeys(d for rank in gather_object([lacking]) for d in rank))
-    if not wanted:
-        return
-    have = [d for d in wanted if d in store]
-    for digests, vectors in gather_object([(have, store.read(have) if have else np.empty(0))]):
-        new = [row for row, digest in enumerate(digests) if digest not in store]
-        if new and accelerator.is_local_main_process:
-            store.add([digests[row] for row in new], vectors[new])
-    accelerator.wait_for_everyone()
-    store.refresh()
+    Raises:
+        UserError: if the model cannot be loaded.
+    """
+    ranks = Ranks.launched()
+    encoder = load_encoder(job, job.model_id, ranks)
+    layers = job.chosen_layers(encoder.n_layers)
+    for name in job.corpora:
+        try:
+            corpus = load_clips(job, name, ranks)
+        except UserError as error:
+            yield CorpusPlan(name, error=error)
+            continue
+        yield CorpusPlan(name, **plan_embedding(encoder, corpus, settings_for(job, corpus, layers)))

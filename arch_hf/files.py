@@ -12,6 +12,18 @@ from arch_hf.errors import UserError
 DIGEST_BYTES = 16
 
 
+def shipped(folder: str) -> Path:
+    """A folder that comes with the package: `dataset_scripts` or `model_cards`. A wheel holds it inside, a checkout beside the package.
+
+    Example:
+        >>> (shipped("dataset_scripts") / "esc50.py").is_file()
+        True
+    """
+    package = Path(__file__).parent
+    inside = package / folder
+    return inside if inside.is_dir() else package.parent / folder
+
+
 def default_cache_dir() -> Path:
     """`$ARCH_HF_CACHE`, else `arch_hf` beside the Hub's own cache (`$HF_HOME`, by default `~/.cache/huggingface`)."""
     home = os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface"

@@ -6,11 +6,12 @@ from pathlib import Path
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError
 from arch_hf.files import default_cache_dir
-from arch_hf.probing.protocols import get_protocol
+from arch_hf.probing.protocols import Protocol, get_protocol
+from arch_hf.probing.scoring import Probes
 
 DEFAULT_MODEL = "logmel"
-FLOOR_MODEL = "mfcc"
-PROBES = ("linear", "knn", "weighted_sum")
+BASELINE_MODEL = "mfcc"
+DEFAULT_SEEDS = 3
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class Job:
     data_dir: str | None = None
     protocol: str = "arch-v1"
     layers: str = "last"
-    seeds: int = 3
+    seeds: int = DEFAULT_SEEDS
     output_dir: str = "results"
     cache_dir: str | None = None
     limit: int | None = None
@@ -40,15 +41,23 @@ class Job:
     def __post_init__(self):
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--limit is {self.limit}: give the number of clips per split, 1 or more")
-        if self.seeds < 1:
-            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
         get_protocol(self.protocol)
-        if self.probe not in PROBES:
-            raise UserError(f"unknown --probe {self.probe!r}: choose one of {', '.join(PROBES)}")
-        if self.probe == "weighted_sum" and self.layers != "last":
+        if self.probes.probe == "weighted_sum" and self.layers != "last":
             raise UserError("--probe weighted_sum takes all layers together: leave out --layers")
-        if self.shots and (self.probe != "linear" or min(self.shots) < 1):
-            raise UserError("--shots takes numbers of clips per class, 1 or more, and goes with --probe linear")
+
+    @property
+    def rules(self) -> Protocol:
+        """The protocol of that name."""
+        return get_protocol(self.protocol)
+
+    @property
+    def probes(self) -> Probes:
+        """Which probes are trained on each fold.
+
+        Raises:
+            UserError: there is no such probe, or what is asked of it does not go together.
+        """
+        return Probes(self.probe, self.seeds, self.shots)
 
     @property
     def corpora(self) -> tuple[str, ...]:
@@ -63,7 +72,7 @@ class Job:
 
     def protocol_block(self, corpus) -> dict:
         """Every number of the protocol, for the result. Another probe than the linear one makes another protocol of it."""
-        block = get_protocol(self.protocol).as_dict(corpus) | {"probe": self.probe, "seeds": self.seeds}
+        block = self.rules.as_dict(corpus) | {"probe": self.probe, "seeds": self.seeds}
         if self.probe != "linear":
             block["name"] += f"-{self.probe}"
         return block | ({"shots": list(self.shots)} if self.shots else {})
@@ -84,3 +93,12 @@ class Job:
         if wrong:
             raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
         return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
+
+    def asked(self, dtype: str) -> tuple[str, ...]:
+        """The options that are not the plain case's, as parts of a result's file name."""
+        parts = [] if self.revision is None else [f"rev-{self.revision}"]
+        parts += [] if dtype == "float32" else [dtype]
+        parts += [] if self.seeds == DEFAULT_SEEDS else [f"seeds{self.seeds}"]
+        parts += [f"shots{'-'.join(map(str, self.shots))}"] if self.shots else []
+        options = {key.removesuffix("_column"): value for key, value in self.dataset_options.items() if key != "config"}
+        return (*parts, *(f"{key}-{value}" for key, value in sorted(options.items())))

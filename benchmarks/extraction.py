@@ -20,11 +20,12 @@ import soundfile
 import torch
 
 from arch_hf.audio import encode_wav, load_audio
-from arch_hf.data.clip_index import read_catalogue
+from arch_hf.data.clip_index import read_clip_index
+from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
-from arch_hf.embedding.extraction import extract, recipe
+from arch_hf.embedding.corpus import embed_corpus
+from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.loading import fold_weight_norm
-from arch_hf.embedding.store import EmbeddingStore
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
@@ -37,19 +38,18 @@ def wav(seconds: float, seed: int, rate: int = 44100) -> bytes:
 def corpus(clips: list[bytes]):
     """As much of a CorpusData as the extraction looks at."""
     return SimpleNamespace(
-        clips=SimpleNamespace(_fingerprint=str(id(clips))), table=clips, audio=lambda i: clips[i]
+        clips=SimpleNamespace(_fingerprint=str(id(clips))), table=clips, audio=lambda i: clips[i], order=None
     )  # fmt: skip
 
 
 def end_to_end(encoder, data, padding: str, max_seconds: float) -> float:
-    """Seconds from encoded audio to stored embeddings, the catalogue included, with nothing in the cache."""
+    """Seconds from encoded audio to stored embeddings, the clip index included, with nothing in the cache."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.perf_counter()
-        found = read_catalogue(data, Path(folder))
-        settings = {"padding": padding, "max_seconds": max_seconds, "layers": "last"}
-        store = EmbeddingStore(Path(folder), recipe(encoder, **settings))
-        done = extract(encoder, data.audio, found, store, **settings)
-        assert done.clips == len(set(found.digests)) and not done.failures
+        data.index = read_clip_index(data, Path(folder))
+        settings = EmbedSettings(Path(folder), padding, max_seconds, "last")
+        done = embed_corpus(encoder, data, settings, Ranks.launched()).work
+        assert done.clips == len(set(data.index.digests)) and not done.failures
         return time.perf_counter() - start
 
 

@@ -16,15 +16,16 @@ import numpy as np
 import torch
 
 from arch_hf.probing.linear import (
-    Bench,
-    Stream,
+    ProbeData,
+    RunKey,
     initial_weights,
     learning_rate_factor,
     n_steps,
-    stream_generator,
+    run_generator,
     train_probes,
 )
-from arch_hf.probing.protocols import PROTOCOLS, Fold
+from arch_hf.probing.protocols import PROTOCOLS
+from arch_hf.probing.task import Fold
 
 # clips, dim, classes, folds (or train and validation clips), multi-label, epochs
 SIZES = {
@@ -50,9 +51,9 @@ def make(clips, dim, n_classes, folds, multi_label):
     return features, targets, plans
 
 
-def plain(features, targets, stream, protocol, n_classes):
+def plain(features, targets, run, protocol, n_classes):
     """One run as anyone would write it, with the data on the device already."""
-    generator, train = stream_generator(stream), torch.from_numpy(stream.fold.train)
+    generator, train = run_generator(run), torch.from_numpy(run.fold.train)
     layer = torch.nn.Linear(features.shape[1], n_classes)
     with torch.no_grad():
         layer.weight.data, layer.bias.data = initial_weights(features.shape[1], n_classes, generator)
@@ -60,7 +61,7 @@ def plain(features, targets, stream, protocol, n_classes):
     optimiser = torch.optim.AdamW(layer.parameters(), lr=0.0, weight_decay=protocol.weight_decay)
     cross_entropy = torch.nn.functional.cross_entropy
     loss_of = torch.nn.functional.binary_cross_entropy_with_logits if targets.ndim == 2 else cross_entropy
-    step, total = 0, n_steps(stream, protocol)
+    step, total = 0, n_steps(run, protocol)
     for _ in range(protocol.epochs):
         order = train[torch.randperm(len(train), generator=generator)].to(features.device)
         for batch in order.split(protocol.batch_size):
@@ -93,23 +94,23 @@ def main():
         features, targets, folds = make(*shape)
         n_classes = shape[2]
         protocol = replace(PROTOCOLS["arch-v1"], epochs=args.epochs or epochs)
-        streams = [Stream(0, index, fold, seed) for index, fold in enumerate(folds) for seed in range(args.seeds)]
+        runs = [RunKey(0, index, fold, seed) for index, fold in enumerate(folds) for seed in range(args.seeds)]
 
-        def batched(features=features, targets=targets, n_classes=n_classes, streams=streams, protocol=protocol):
-            return train_probes(Bench([features], targets, n_classes, args.device), streams, protocol, progress=False)
+        def batched(features=features, targets=targets, n_classes=n_classes, runs=runs, protocol=protocol):
+            return train_probes(ProbeData([features], targets, n_classes, args.device), runs, protocol, progress=False)
 
         probes, ours = timed(batched, args.device)
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
         x, y = torch.from_numpy(features).to(args.device), torch.from_numpy(targets).to(args.device)
         y = y.float() if y.ndim == 2 else y
         layers, theirs = timed(
-            lambda x=x, y=y, n=n_classes, some=streams, p=protocol: [plain(x, y, stream, p, n) for stream in some],
+            lambda x=x, y=y, n=n_classes, some=runs, p=protocol: [plain(x, y, run, p, n) for run in some],
             args.device,
         )
         pairs = zip(probes, layers, strict=True)
         apart = max((probe.weight - layer.weight).abs().max().item() for probe, layer in pairs)
         print(
-            f"{name}: {shape[0]} x {shape[1]}, {n_classes} classes, {len(streams)} runs, {protocol.epochs} epochs, "
+            f"{name}: {shape[0]} x {shape[1]}, {n_classes} classes, {len(runs)} runs, {protocol.epochs} epochs, "
             f"{torch.get_num_threads()} threads: plain {theirs:.1f} s, batched {ours:.1f} s, ratio {theirs / ours:.1f}; "
             f"weights differ by up to {apart:.1e}; peak memory {peak:.2f} GB",
             flush=True,

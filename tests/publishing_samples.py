@@ -1,6 +1,8 @@
 """Results to push, as the main job writes them."""
 
-from arch_hf.results.result import model_folder, result_name, write_result
+import json
+
+from arch_hf.names import as_file_name
 
 MODEL = "arch/tiny-hubert"
 
@@ -32,9 +34,11 @@ def save(folder, *results):
     """Write results where the main job would; returns the paths."""
     paths = []
     for result in results:
-        name = result_name(result)
-        paths.append(model_folder(folder, result["model"]["id"]) / name)
-        write_result(paths[-1], result)
+        corpus, protocol = result["dataset"]["id"].removeprefix("arch/"), result["protocol"]["name"]
+        name = as_file_name(corpus) + ("" if protocol == "arch-v1" else f".{protocol}") + ".json"
+        paths.append(folder / as_file_name(result["model"]["id"]) / name)
+        paths[-1].parent.mkdir(parents=True, exist_ok=True)
+        paths[-1].write_text(json.dumps(result))
     return paths
 
 

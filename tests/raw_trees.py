@@ -15,6 +15,8 @@ import numpy as np
 import soundfile
 from sklearn.model_selection import train_test_split
 
+from arch_hf.data import get_corpus
+
 
 def clip(clip_id, split, label, group=None, arch_v1_split=None, arch_v1_label=None):
     return SimpleNamespace(**locals())
@@ -173,9 +175,9 @@ FMA = [
 
 
 def magnatagatune(root: Path) -> Tree:
-    from dataset_scripts.magnatagatune import TAGS
+    tags = get_corpus("magnatagatune").classes
 
-    columns = sorted([*TAGS, *(f"other tag {i}" for i in range(138))])  # the file's order is not that of the 50
+    columns = sorted([*tags, *(f"other tag {i}" for i in range(138))])  # the file's order is not that of the 50
     clips = [
         (
             "2",
@@ -357,8 +359,6 @@ BUILDERS = {
 
 def build(name: str, root: Path) -> Tree:
     """Write the raw tree of a corpus below `root`."""
-    from arch_hf.data import get_corpus
-
     tree = BUILDERS[name](root)
     rank = list(get_corpus(name).splits).index
     tree.clips.sort(key=lambda c: (rank(c.split), c.clip_id))

@@ -1,7 +1,13 @@
 """Results made by hand for the tests of reports."""
 
+from pathlib import Path
+
+import msgspec
+
 from arch_hf.reports.board import TWELVE, build_board
-from arch_hf.reports.reading import parse_result
+from arch_hf.reports.reading import Filed
+from arch_hf.results import schema1
+from arch_hf.results.result import Result, check
 
 
 def make_result(corpus="esc50", score=0.5, model="us/ours", revision=None, **changes) -> dict:
@@ -48,4 +54,8 @@ def make_result(corpus="esc50", score=0.5, model="us/ours", revision=None, **cha
 
 
 def board_of(*results):
-    return build_board([parse_result(result) for result in results])
+    return build_board([Filed(Path(), as_result(result)) for result in results])
+
+
+def as_result(old):
+    return check(msgspec.convert(schema1.upgrade(old), Result))

@@ -68,7 +68,7 @@ def test_the_main_job_writes_results_and_prints_the_table(capsys, tmp_path):
     status, out, err = arch(capsys, "evaluate", "--limit", 8, "--seeds", 1)
     assert status == 0
     for name in SYNTHETIC_NAMES:
-        result = json.loads((tmp_path / "results" / "logmel" / f"{name}.json").read_text())
+        result = json.loads((tmp_path / "results" / "logmel" / f"{name}.limit8.seeds1.json").read_text())
         assert result["complete"] and result["dataset"]["limit"] == 8
         assert f"{100 * next(iter(result['metrics'].values()))['mean']:.2f}" in out
         assert f"{name}: not to be compared with published numbers: limited to 8 clips per split" in out
@@ -85,7 +85,7 @@ def test_a_corpus_that_fails_does_not_stop_the_others(capsys, tmp_path):
     )
     assert status == 1
     assert "synthetic_events" in out and any(line.startswith("error: nonsense: unknown corpus") for line in err)
-    assert (tmp_path / "results/logmel/synthetic_events.json").exists()
+    assert (tmp_path / "results/logmel/synthetic_events.limit6.seeds1.json").exists()
 
 
 def broken_corpus(folder):
@@ -115,7 +115,7 @@ def test_clips_that_cannot_be_used_are_named_and_the_result_is_incomplete(capsys
     broken_corpus(tmp_path / "clicks")
     status, out, err = arch(capsys, "evaluate", "--datasets", "clicks", "--seeds", 1)
     assert status == 1, err
-    result = json.loads((tmp_path / "results/logmel/clicks.json").read_text())
+    result = json.loads((tmp_path / "results/logmel/clicks.seeds1.json").read_text())
     reasons = {clip["clip_id"].rsplit("/")[-1]: clip["reason"] for clip in result["dataset"]["excluded_clips"]}
     assert result["complete"] is False and result["dataset"]["n_clips"] == 25  # the one-sample clip is a clip
     assert len(reasons) == 4

@@ -156,7 +156,7 @@ def test_reload_gives_the_same(family, pair, tmp_path):
     plain.model.save_pretrained(tmp_path)
     plain.extractor.save_pretrained(tmp_path)
     again = AudioEncoder.from_pretrained(tmp_path)
-    assert again.weights_sha256 == first.weights_sha256 and again.preprocessing == first.preprocessing
+    assert again.weights_sha256 == first.weights_sha256 and again.identity == first.identity
     assert {**again.describe(), "id": 0} == {**first.describe(), "id": 0}
     clips = clips_of(first.sampling_rate, [first.sampling_rate // 2])
     np.testing.assert_array_equal(again.embed(clips), first.embed(clips))

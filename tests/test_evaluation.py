@@ -7,21 +7,24 @@ import subprocess
 import sys
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
-from accelerate.state import PartialState
 from ranks import one_of_two
 from tiny_models import make_tiny
 
 from arch_hf.audio import encode_wav, load_audio
 from arch_hf.data import load_corpus
-from arch_hf.data.clip_index import read_catalogue
+from arch_hf.data.clip_index import read_clip_index
+from arch_hf.embedding.exchange import bring_from_other_machines
+from arch_hf.embedding.extraction import Extraction
+from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.evaluate import evaluate_model
-from arch_hf.probing.linear import Stream, initial_weights, stream_generator
-from arch_hf.probing.protocols import get_protocol, plan_folds
-from arch_hf.results.result import write_result
+from arch_hf.probing.linear import RunKey, initial_weights, run_generator
+from arch_hf.probing.protocols import get_protocol
+from arch_hf.probing.splits import plan_folds
 
 EVALUATE = Path(__file__).parents[1] / "evaluate.py"
 
@@ -37,7 +40,7 @@ def options(folder, **more):
 
 def numbers(result):
     """All of a result that must not differ between two runs."""
-    return {key: value for key, value in result.items() if key not in ("timing", "environment")}
+    return {key: value for key, value in result.to_dict().items() if key not in ("timing", "environment", "created")}
 
 
 def plain_scores(folder, data, seed):
@@ -55,7 +58,7 @@ def plain_scores(folder, data, seed):
     x, y = torch.stack(embeddings), torch.from_numpy(data.targets())
     scores = []
     for index, fold in enumerate(plan_folds(get_protocol("arch-v1"), data.corpus, data.table)):
-        generator = stream_generator(Stream(0, index, fold, seed))  # the same draws, so that the scores are to be equal
+        generator = run_generator(RunKey(0, index, fold, seed))  # the same draws, so that the scores are to be equal
         layer = torch.nn.Linear(x.shape[1], len(data.corpus.classes))
         for parameter, start in zip(
             layer.parameters(), initial_weights(*reversed(layer.weight.shape), generator), strict=True
@@ -79,19 +82,19 @@ def plain_scores(folder, data, seed):
 def test_the_score_is_that_of_a_plain_computation(hubert, tmp_path):
     (result,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, limit=None, seeds=1))
     data = load_corpus("synthetic_events")
-    assert result["metrics"]["accuracy"]["mean"] == pytest.approx(plain_scores(hubert, data, seed=0), abs=0.005)
-    assert result["metrics"]["accuracy"]["mean"] > result["baselines"]["majority"]["accuracy"] + 0.05
+    assert result.metrics["accuracy"].mean == pytest.approx(plain_scores(hubert, data, seed=0), abs=0.005)
+    assert result.metrics["accuracy"].mean > result.baselines["majority"]["accuracy"] + 0.05
 
 
 def _rank(model, folder, queue_path):
     from arch_hf.evaluate import run_job
     from arch_hf.job import Job
 
-    accelerator = one_of_two()
+    ranks = one_of_two()
     job = Job(model_id=model, datasets=("synthetic_events", "synthetic_music"), **options(folder))
-    outcomes = dict(run_job(job, accelerator))
-    if accelerator.is_main_process:
-        write_result(queue_path, {name: [numbers(r) for r in results] for name, results in outcomes.items()})
+    outcomes = {run.corpus: [numbers(result) for result in run.results] for run in run_job(job, ranks)}
+    if ranks.is_main:
+        Path(queue_path).write_text(json.dumps(outcomes))
 
 
 def test_two_processes_give_the_scores_of_one(hubert, tmp_path):
@@ -102,6 +105,7 @@ def test_two_processes_give_the_scores_of_one(hubert, tmp_path):
     together = json.loads(out.read_text())
     for one, name in zip(alone, names, strict=True):
         (two,) = together[name]
+        one = json.loads(json.dumps(numbers(one)))
         assert two["metrics"].keys() == one["metrics"].keys()
         for metric, value in one["metrics"].items():
             assert two["metrics"][metric]["mean"] == pytest.approx(value["mean"], abs=1e-9)
@@ -115,61 +119,68 @@ def test_torchrun_starts_one_job_not_two(tmp_path):
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1"}
     done = subprocess.run([*command, *flags], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True)
     assert done.stdout.count("95% interval") == 1
-    result = json.loads((tmp_path / "results/logmel/synthetic_events.json").read_text())
+    result = json.loads((tmp_path / "results/logmel/synthetic_events.limit4.seeds1.json").read_text())
     assert result["complete"] and result["environment"]["n_processes"] == 2
 
 
 def test_a_second_run_reads_back_and_overwrite_scores_again_to_the_same(hubert, tmp_path, monkeypatch):
     (first,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
-    written = next((tmp_path / "results").rglob("synthetic_events.json")).stat().st_mtime_ns
+    written = next((tmp_path / "results").rglob("tiny-hubert*/synthetic_events.limit10.seeds2.json")).stat().st_mtime_ns
     (again,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
     assert again == first
     (anew,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, overwrite=True))
-    assert numbers(anew) == numbers(first) and anew["timing"]["clips_per_s"] is None  # all from the store
+    assert numbers(anew) == numbers(first) and anew.timing.clips_per_s is None  # all from the store
     other = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, seeds=1))[0]
-    assert len(other["runs"]) == len(first["runs"]) / 2
+    assert len(other.runs) == len(first.runs) / 2
     assert written
 
 
 def test_a_damaged_result_or_shard_is_made_again(hubert, tmp_path):
     (first,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
-    path = next((tmp_path / "results").glob("*tiny-hubert/synthetic_events.json"))
+    path = next((tmp_path / "results").glob("tiny-hubert*/synthetic_events.limit10.seeds2.json"))
     path.write_text(path.read_text()[:500])
     for shard in (tmp_path / "cache").glob("embeddings/*/*.safetensors"):
         shard.write_bytes(shard.read_bytes()[:-8])
     (again,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
-    assert numbers(again) == numbers(first) and again["timing"]["clips_per_s"] is not None
+    assert numbers(again) == numbers(first) and again.timing.clips_per_s is not None
 
 
 def test_every_layer_from_one_pass(hubert, tmp_path):
     results = evaluate_model(hubert, ["synthetic_events"], layers="all", **options(tmp_path))
-    assert [r["layer"] for r in results] == [0, 1, -1]
+    assert [r.layer for r in results] == [0, 1, -1]
     last = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path / "other"))[0]
     (stored,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path, overwrite=True))
-    assert stored["timing"]["clips_per_s"] is None  # the last of all layers is the last layer
-    assert results[-1]["metrics"]["accuracy"]["mean"] == pytest.approx(last["metrics"]["accuracy"]["mean"], abs=1e-9)
-    curve = results[0]["layer_curve"]
-    assert set(curve["validation"]) == {"0", "1", "-1"} and curve["best"] in (0, 1, -1)
-    names = sorted(path.name for path in (tmp_path / "results").glob("*tiny-hubert/*.json"))
-    assert names == ["synthetic_events.json", "synthetic_events.layer0.json", "synthetic_events.layer1.json"]
+    assert stored.timing.clips_per_s is None  # the last of all layers is the last layer
+    assert results[-1].metrics["accuracy"].mean == pytest.approx(last.metrics["accuracy"].mean, abs=1e-9)
+    curve = results[0].layer_curve
+    assert set(curve.validation) == {"0", "1", "-1"} and curve.best in (0, 1, -1)
+    names = sorted(path.name for path in (tmp_path / "results").glob("tiny-hubert*/*.json"))
+    assert names == [
+        "synthetic_events.layer0.limit10.seeds2.json",
+        "synthetic_events.layer1.limit10.seeds2.json",
+        "synthetic_events.limit10.seeds2.json",
+    ]
 
 
 def test_other_probes_are_results_of_their_own(hubert, tmp_path):
     for probe in ("knn", "weighted_sum"):
         (result,) = evaluate_model(hubert, ["synthetic_events"], probe=probe, **options(tmp_path, seeds=1))
-        assert result["protocol"]["name"] == f"arch-v1-{probe}" and result["published"] is None
+        assert result.protocol["name"] == f"arch-v1-{probe}" and result.published is None
     few = {"shots": (1, 5), **options(tmp_path, seeds=1)}
     (result,) = evaluate_model(hubert, ["synthetic_events"], **few)
-    assert set(result["few_shot"]) == {"1", "5"}
-    names = {path.name for path in (tmp_path / "results").glob("*tiny-hubert/*.json")}
-    assert names == {f"synthetic_events{kind}.json" for kind in ("", ".arch-v1-knn", ".arch-v1-weighted_sum")}
+    assert set(result.few_shot) == {"1", "5"}
+    names = {path.name for path in (tmp_path / "results").glob("tiny-hubert*/*.json")}
+    assert names == {
+        f"synthetic_events{kind}.json"
+        for kind in (".limit10.seeds1.shots1-5", ".arch-v1-knn.limit10.seeds1", ".arch-v1-weighted_sum.limit10.seeds1")
+    }
 
 
 def test_strict_pads_nothing_and_keeps_groups_apart(hubert, tmp_path):
     (result,) = evaluate_model(hubert, ["synthetic_speech"], protocol="strict", **options(tmp_path, seeds=1))
-    assert result["protocol"]["padding"] == "none" and result["protocol"]["max_seconds"] == 30.0
-    assert {run["learning_rate"] for run in result["runs"]} <= {1e-4, 3e-4, 1e-3, 3e-3, 1e-2}
-    assert list((tmp_path / "results").glob("*tiny-hubert/synthetic_speech.strict.json"))
+    assert result.protocol["padding"] == "none" and result.protocol["max_seconds"] == 30.0
+    assert {run.learning_rate for run in result.runs} <= {1e-4, 3e-4, 1e-3, 3e-3, 1e-2}
+    assert list((tmp_path / "results").glob("tiny-hubert*/synthetic_speech.strict.limit10.seeds1.json"))
 
 
 def tones(folder, pitches):
@@ -189,45 +200,39 @@ def test_data_changed_in_place_is_noticed(tmp_path):
     (before,) = evaluate_model("logmel", [str(folder)], **few)
     tones(folder, {"high": 200})  # now both classes sound alike
     (after,) = evaluate_model("logmel", [str(folder)], **few)
-    assert after["dataset"]["fingerprint"] != before["dataset"]["fingerprint"]
-    assert before["metrics"]["accuracy"]["mean"] == 1.0 and after["metrics"]["accuracy"]["mean"] < 1.0
+    assert after.dataset.fingerprint != before.dataset.fingerprint
+    assert before.metrics["accuracy"].mean == 1.0 and after.metrics["accuracy"].mean < 1.0
 
 
 def test_a_cache_that_is_not_shared_is_passed_around(tmp_path):
     data = load_corpus("synthetic_events", limit=8)
-    digests = read_catalogue(data, tmp_path).digests
+    digests = read_clip_index(data, tmp_path).digests
     debug_launcher(_lonely_rank, (tmp_path, digests), num_processes=2)
 
 
 def _lonely_rank(folder, digests):
     """Each rank has half of the embeddings, in a cache of its own; afterwards each has all."""
-    from arch_hf.data.clip_index import Catalogue
-    from arch_hf.embedding.extraction import Extraction
-    from arch_hf.embedding.store import EmbeddingStore
-    from arch_hf.evaluate import _bring_from_other_machines
-
-    accelerator = one_of_two()
-    rank = accelerator.process_index
-    PartialState().local_process_index = 0  # as on two machines
-    store = EmbeddingStore(folder / f"machine{rank}", {"recipe": 1})
+    ranks = one_of_two()
+    ranks.is_local_main = True  # as on two machines
+    store = EmbeddingStore(folder / f"machine{ranks.rank}", {"recipe": 1})
     vectors = np.arange(len(digests) * 3, dtype=np.float32).reshape(-1, 3)
-    store.add(digests[rank::2], vectors[rank::2])
-    found = Catalogue(digests, np.ones(len(digests)))
-    _bring_from_other_machines(store, found, [Extraction(), Extraction()], accelerator)
-    np.testing.assert_array_equal(EmbeddingStore(folder / f"machine{rank}", {"recipe": 1}).read(digests), vectors)
+    store.add(digests[ranks.rank :: 2], vectors[ranks.rank :: 2])
+    bring_from_other_machines(store, digests, [Extraction(), Extraction()], ranks)
+    again = EmbeddingStore(folder / f"machine{ranks.rank}", {"recipe": 1})
+    np.testing.assert_array_equal(again.read(digests), vectors)
 
 
 def test_two_runs_at_once_on_one_store(hubert, tmp_path):
     shared = options(tmp_path)
     torch.multiprocessing.start_processes(_own_run, (hubert, shared), nprocs=2, start_method="fork")
-    scores = [json.loads((tmp_path / f"results{i}" / "metrics.json").read_text()) for i in range(2)]
+    scores = [json.loads((tmp_path / f"metrics{i}.json").read_text()) for i in range(2)]
     shutil.rmtree(tmp_path / "cache")
     (alone,) = evaluate_model(hubert, ["synthetic_events"], **shared)
-    assert scores[0] == scores[1] == json.loads(json.dumps(alone["metrics"]))
+    assert scores[0] == scores[1] == json.loads(msgspec.json.encode(alone.metrics))
 
 
 def _own_run(number, model, shared):
     """One of two runs that know nothing of each other but share the cache."""
     folder = f"{shared['output_dir']}{number}"
     (result,) = evaluate_model(model, ["synthetic_events"], **{**shared, "output_dir": folder})
-    write_result(f"{folder}/metrics.json", result["metrics"])
+    (Path(shared["output_dir"]).parent / f"metrics{number}.json").write_bytes(msgspec.json.encode(result.metrics))

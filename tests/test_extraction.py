@@ -3,20 +3,23 @@
 import os
 import signal
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from ranks import rank
 from tiny_models import make_tiny
 from torch.utils.data._utils.pin_memory import pin_memory
 
+from arch_hf import distributed
 from arch_hf.audio import audio_info, encode_wav, load_audio
-from arch_hf.data.clip_index import Catalogue, read_catalogue
+from arch_hf.data.clip_index import ClipIndex, read_clip_index
 from arch_hf.embedding import AudioEncoder, extraction
-from arch_hf.embedding import workers as processes_module
 from arch_hf.embedding.encoder import NonFiniteError
-from arch_hf.embedding.extraction import extract, plan_batches, recipe
+from arch_hf.embedding.extraction import ExtractionPlan, extract, plan_batches
 from arch_hf.embedding.inputs import Piece, unpack
+from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import AudioError
 from arch_hf.files import audio_digest
@@ -56,11 +59,17 @@ def clips():
     return [noise(seconds, seed) for seed, seconds in enumerate(lengths)]
 
 
-SETTINGS = {"padding": "none", "max_seconds": 30.0, "layers": "last"}
+def settings(folder):
+    return EmbedSettings(folder, "none", 30.0, "last")
 
 
-def catalogue(clips):
-    found = Catalogue([audio_digest(clip) for clip in clips], np.zeros(len(clips)))
+def corpus_of(clips, order=None):
+    """As much of a `CorpusData` as the extraction looks at."""
+    return SimpleNamespace(audio=clips.__getitem__, index=index_of(clips), order=order, table=clips)
+
+
+def index_of(clips):
+    found = ClipIndex([audio_digest(clip) for clip in clips], np.zeros(len(clips)))
     for i, clip in enumerate(clips):
         try:
             found.seconds[i] = audio_info(clip).seconds
@@ -69,10 +78,10 @@ def catalogue(clips):
     return found
 
 
-def run(encoder, clips, folder, **options):
-    store = EmbeddingStore(folder, recipe(encoder, **SETTINGS))
-    done = extract(encoder, clips.__getitem__, catalogue(clips), store, **SETTINGS, **options)
-    return store, done
+def run(encoder, clips, folder, order=None):
+    store, corpus = EmbeddingStore(folder, settings(folder).key(encoder)), corpus_of(clips, order)
+    plan = ExtractionPlan.of(encoder, corpus, settings(folder))
+    return store, extract(encoder, corpus, store, plan, rank())
 
 
 def test_each_clip_gets_its_own_embedding(encoder, clips, tmp_path):
@@ -125,18 +134,17 @@ def test_what_was_encoded_is_stored_before_a_polite_end(encoder, clips, tmp_path
         patch.setattr(extraction, "_embed", ends_at_the_third)
         run(encoder, clips, tmp_path)
     assert signal.getsignal(signal.SIGTERM) == before
-    assert 0 < len(EmbeddingStore(tmp_path, recipe(encoder, **SETTINGS))) < 20
+    assert 0 < len(EmbeddingStore(tmp_path, settings(tmp_path).key(encoder))) < 20
 
 
 def test_ranks_share_the_work_without_overlap(encoder, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 2.0})
     keys = [audio_digest(clip) for clip in clips]
     whole = run(encoder, clips, tmp_path / "one")[0].read(keys)
-    found = catalogue(clips)
-    stores = [EmbeddingStore(tmp_path / "two", recipe(encoder, **SETTINGS)) for _ in range(2)]
-    done = [
-        extract(encoder, clips.__getitem__, found, stores[rank], **SETTINGS, rank=rank, n_ranks=2) for rank in range(2)
-    ]
+    corpus, two = corpus_of(clips), settings(tmp_path / "two")
+    stores = [EmbeddingStore(two.cache, two.key(encoder)) for _ in range(2)]
+    plan = ExtractionPlan.of(encoder, corpus, two)
+    done = [extract(encoder, corpus, stores[number], plan, rank(number, 2)) for number in range(2)]
     assert done[0].clips + done[1].clips == 20 and min(done[0].clips, done[1].clips) >= 6
     stores[0].refresh()
     np.testing.assert_array_equal(stores[0].read(keys), whole)
@@ -145,9 +153,10 @@ def test_ranks_share_the_work_without_overlap(encoder, clips, tmp_path, monkeypa
 def test_broken_clips_are_named_and_the_rest_goes_on(encoder, clips, tmp_path):
     clips = [*clips[:3], b"", b"no audio", noise(0.5, 99)[:4000]]
     data = Clips(clips)
-    found = read_catalogue(data_with_fingerprint(data), tmp_path)
-    store = EmbeddingStore(tmp_path, recipe(encoder, **SETTINGS))
-    done = extract(encoder, data.audio, found, store, **SETTINGS)
+    found = read_clip_index(data_with_fingerprint(data), tmp_path)
+    store = EmbeddingStore(tmp_path, settings(tmp_path).key(encoder))
+    corpus = SimpleNamespace(audio=data.audio, index=found, order=None, table=clips)
+    done = extract(encoder, corpus, store, ExtractionPlan.of(encoder, corpus, settings(tmp_path)), rank())
     reasons = found.failures | {i: done.failures[d] for i, d in enumerate(found.digests) if d in done.failures}
     assert sorted(reasons) == [3, 4, 5]
     assert "0 bytes" in reasons[3] and "not audio" in reasons[4] and "truncated" in reasons[5]
@@ -155,35 +164,33 @@ def test_broken_clips_are_named_and_the_rest_goes_on(encoder, clips, tmp_path):
 
 
 def data_with_fingerprint(data):
-    from types import SimpleNamespace
-
     return SimpleNamespace(clips=SimpleNamespace(_fingerprint=data.fingerprint), table=data.table, audio=data.audio)
 
 
-def test_the_catalogue_is_remembered_until_the_data_changes(clips, tmp_path):
+def test_the_clip_index_is_remembered_until_the_data_changes(clips, tmp_path):
     reads = []
     data = Clips(clips)
     view = data_with_fingerprint(data)
     view.audio = lambda i: reads.append(i) or clips[i]
-    first = read_catalogue(view, tmp_path)
-    again = read_catalogue(view, tmp_path)
+    first = read_clip_index(view, tmp_path)
+    again = read_clip_index(view, tmp_path)
     assert len(reads) == 20 and again.digests == first.digests
     np.testing.assert_array_equal(again.seconds, first.seconds)
     view.clips._fingerprint = "changed"
-    read_catalogue(view, tmp_path)
+    read_clip_index(view, tmp_path)
     assert len(reads) == 40
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b[:-1] + bytes([b[-1] ^ 1]), lambda b: b""])
-def test_a_damaged_catalogue_is_made_anew(clips, tmp_path, damage):
+def test_a_damaged_clip_index_is_made_anew(clips, tmp_path, damage):
     view = data_with_fingerprint(Clips(clips))
-    first = read_catalogue(view, tmp_path)
-    (path,) = tmp_path.glob("catalogues/*.safetensors")
+    first = read_clip_index(view, tmp_path)
+    (path,) = tmp_path.glob("clip_index/*.safetensors")
     path.write_bytes(damage(path.read_bytes()))
-    again = read_catalogue(view, tmp_path)
+    again = read_clip_index(view, tmp_path)
     assert again.digests == first.digests and list(again.seconds) == list(first.seconds)
     view.audio = lambda i: pytest.fail("what was made anew is not remembered")
-    assert read_catalogue(view, tmp_path).digests == first.digests
+    assert read_clip_index(view, tmp_path).digests == first.digests
 
 
 class Faulty:
@@ -225,11 +232,11 @@ def test_an_embedding_that_is_not_finite_is_named_never_zero():
 def test_batches_do_not_depend_on_order_or_duplicates():
     rng = np.random.default_rng(0)
     digests, seconds = [bytes([i]) for i in range(50)], rng.uniform(0.1, 5, 50)
-    plan = [[digests[i] for i in batch] for batch in plan_batches(Catalogue(digests, seconds), seconds, 10)]
+    plan = [[digests[i] for i in batch] for batch in plan_batches(ClipIndex(digests, seconds), seconds, 10)]
     shuffle = rng.permutation(np.concatenate([np.arange(50), np.arange(10)]))
-    mixed = Catalogue([digests[i] for i in shuffle], seconds[shuffle])
+    mixed = ClipIndex([digests[i] for i in shuffle], seconds[shuffle])
     assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, mixed.seconds, 10)] == plan
-    assert all(len(batch) == 2 for batch in plan_batches(Catalogue(digests, seconds), np.full(50, 5), 10))
+    assert all(len(batch) == 2 for batch in plan_batches(ClipIndex(digests, seconds), np.full(50, 5), 10))
 
 
 def test_threads_and_worker_processes_give_what_one_thread_gives(encoder, tmp_path, monkeypatch):
@@ -247,7 +254,7 @@ def test_threads_and_worker_processes_give_what_one_thread_gives(encoder, tmp_pa
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
         monkeypatch.setattr(extraction, "shared_memory_holds", lambda n_bytes, room=room: room)
         store, done = run(encoder, clips, tmp_path / name, order=order)
-        assert done.clips == 70 and done.audio_s == pytest.approx(sum(catalogue(clips).seconds))
+        assert done.clips == 70 and done.audio_s == pytest.approx(sum(index_of(clips).seconds))
         vectors[name] = store.read(keys)
     for name, found in vectors.items():
         np.testing.assert_allclose(found, vectors["one thread"], rtol=1e-4, atol=1e-4, err_msg=name)
@@ -299,12 +306,12 @@ def test_a_batch_is_pinned_as_the_loader_pins_it(as_array, encoder, monkeypatch)
 )
 def test_cores_are_shared_out_among_launched_processes(launcher, threads, processes, expected, monkeypatch):
     told = []
-    for name in processes_module.LAUNCHERS:
+    for name in distributed.LAUNCHERS:
         monkeypatch.delenv(name, raising=False)
     if launcher:
         monkeypatch.setenv(launcher, "x")
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(6), raising=False)
     monkeypatch.setattr(torch, "get_num_threads", lambda: threads)
     monkeypatch.setattr(torch, "set_num_threads", told.append)
-    processes_module.share_cores(processes)
+    distributed.share_cores(processes)
     assert told == ([] if expected is None else [expected])

@@ -11,15 +11,16 @@ from transformers import get_linear_schedule_with_warmup
 import arch_hf.probing.linear
 from arch_hf.errors import UserError
 from arch_hf.probing.linear import (
-    Bench,
-    Stream,
+    ProbeData,
+    RunKey,
     apply_probe,
     initial_weights,
     learning_rate_factor,
-    stream_generator,
+    run_generator,
     train_probes,
 )
-from arch_hf.probing.protocols import PROTOCOLS, Fold
+from arch_hf.probing.protocols import PROTOCOLS
+from arch_hf.probing.task import Fold
 
 ARCH_V1, STRICT = PROTOCOLS["arch-v1"], PROTOCOLS["strict"]
 NONE = np.zeros(0, np.int64)
@@ -41,9 +42,9 @@ def fold(n_train, n=150, n_validation=30, first=0):
     return Fold("test", *(np.sort(part) for part in parts))
 
 
-def plain_loop(features, targets, n_classes, stream, protocol, rate):
+def plain_loop(features, targets, n_classes, run, protocol, rate):
     """One run as anyone would write it; returns the layer, and (metric, -loss) on validation with the weights, by epoch."""
-    generator, train = stream_generator(stream), stream.fold.train
+    generator, train = run_generator(run), run.fold.train
     layer = torch.nn.Linear(features.shape[1], n_classes)
     with torch.no_grad():
         layer.weight.data, layer.bias.data = initial_weights(features.shape[1], n_classes, generator)
@@ -63,7 +64,7 @@ def plain_loop(features, targets, n_classes, stream, protocol, rate):
             schedule.step()
         if protocol.selects:
             with torch.no_grad():
-                logits, truth = layer(x[stream.fold.validation]), y[stream.fold.validation]
+                logits, truth = layer(x[run.fold.validation]), y[run.fold.validation]
                 if y.ndim == 1:
                     metric = (logits.argmax(1) == truth).double().mean().item()
                 else:
@@ -76,28 +77,28 @@ def plain_loop(features, targets, n_classes, stream, protocol, rate):
 def test_arch_v1_equals_the_plain_loop(multi_label):
     """All 200 epochs, with train sizes that do and do not divide by 32, one smaller than a batch, together."""
     features, targets = clips(multi_label=multi_label)
-    bench = Bench([features], targets, 4)
-    streams = [Stream(0, k, fold(n, first=7 * k), seed=k % 2) for k, n in enumerate((64, 70, 33, 5))]
-    probes = train_probes(bench, streams, ARCH_V1)
-    for stream, probe in zip(streams, probes, strict=True):
-        layer, _ = plain_loop(features, targets, 4, stream, ARCH_V1, 1e-3)
+    data = ProbeData([features], targets, 4)
+    runs = [RunKey(0, k, fold(n, first=7 * k), seed=k % 2) for k, n in enumerate((64, 70, 33, 5))]
+    probes = train_probes(data, runs, ARCH_V1)
+    for run, probe in zip(runs, probes, strict=True):
+        layer, _ = plain_loop(features, targets, 4, run, ARCH_V1, 1e-3)
         assert torch.allclose(probe.weight, layer.weight, atol=1e-4, rtol=0)
         assert torch.allclose(probe.bias, layer.bias, atol=1e-4, rtol=0)
         with torch.no_grad():
-            expected = layer(torch.from_numpy(features[stream.fold.test])).numpy()
-        np.testing.assert_allclose(apply_probe(bench, probe).scores, expected, atol=1e-3)
+            expected = layer(torch.from_numpy(features[run.fold.test])).numpy()
+        np.testing.assert_allclose(apply_probe(data, probe).scores, expected, atol=1e-3)
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_strict_keeps_what_a_plain_search_keeps(multi_label):
     features, targets = clips(multi_label=multi_label)
     protocol = replace(STRICT, epochs=20)
-    bench = Bench([features], targets, 4)
-    streams = [Stream(0, k, fold(n, first=9 * k), 3) for k, n in enumerate((90, 40))]
-    for stream, probe in zip(streams, train_probes(bench, streams, protocol), strict=True):
+    data = ProbeData([features], targets, 4)
+    runs = [RunKey(0, k, fold(n, first=9 * k), 3) for k, n in enumerate((90, 40))]
+    for run, probe in zip(runs, train_probes(data, runs, protocol), strict=True):
         found = []
         for rate in protocol.learning_rates:
-            _, history = plain_loop(features, targets, 4, stream, protocol, rate)
+            _, history = plain_loop(features, targets, 4, run, protocol, rate)
             found += [
                 (metric, loss, -rate, -epoch, w, b) for epoch, (metric, loss, w, b) in enumerate(history, start=1)
             ]
@@ -109,12 +110,12 @@ def test_strict_keeps_what_a_plain_search_keeps(multi_label):
 def test_alone_in_company_and_in_small_groups(monkeypatch):
     features, targets = clips()
     layers = [features, features[:, ::-1].copy(), features**2]
-    streams = [Stream(layer, k, fold(n), s) for layer in range(3) for k, n in enumerate((64, 45)) for s in range(2)]
+    runs = [RunKey(layer, k, fold(n), s) for layer in range(3) for k, n in enumerate((64, 45)) for s in range(2)]
     protocol = replace(STRICT, epochs=12)
-    together = train_probes(Bench(layers, targets, 4), streams, protocol)
+    together = train_probes(ProbeData(layers, targets, 4), runs, protocol)
     monkeypatch.setitem(arch_hf.probing.linear.STATE_BYTES, "cpu", 1)
-    alone = [train_probes(Bench([layers[s.layer]], targets, 4), [replace(s, layer=0)], protocol)[0] for s in streams]
-    in_groups = train_probes(Bench(layers, targets, 4), streams[::-1], protocol)[::-1]
+    alone = [train_probes(ProbeData([layers[s.layer]], targets, 4), [replace(s, layer=0)], protocol)[0] for s in runs]
+    in_groups = train_probes(ProbeData(layers, targets, 4), runs[::-1], protocol)[::-1]
     for one, two, three in zip(together, alone, in_groups, strict=True):
         assert torch.allclose(one.weight, two.weight, atol=1e-5, rtol=0)
         assert torch.equal(two.weight, three.weight) and one.epoch == two.epoch == three.epoch
@@ -145,9 +146,9 @@ def test_schedule_is_that_of_transformers(n_train):
 
 def probe_of(features, targets, n_classes, its_fold, protocol=ARCH_V1):
     protocol = replace(protocol, epochs=20)
-    bench = Bench([features.astype(np.float32)], targets, n_classes)
-    (probe,) = train_probes(bench, [Stream(0, 0, its_fold, 0)], protocol)
-    scores = apply_probe(bench, probe).scores
+    data = ProbeData([features.astype(np.float32)], targets, n_classes)
+    (probe,) = train_probes(data, [RunKey(0, 0, its_fold, 0)], protocol)
+    scores = apply_probe(data, probe).scores
     assert np.isfinite(scores).all() and scores.shape == (len(its_fold.test), n_classes)
     return probe, scores
 
@@ -197,9 +198,9 @@ def test_a_fold_without_validation():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
 def test_gpu_equals_cpu():
     features, targets = clips()
-    streams = [Stream(0, k, fold(n), 0) for k, n in enumerate((96, 70))]
+    runs = [RunKey(0, k, fold(n), 0) for k, n in enumerate((96, 70))]
     for protocol in (replace(ARCH_V1, epochs=50), replace(STRICT, epochs=20)):
-        on_cpu = train_probes(Bench([features], targets, 4), streams, protocol)
-        on_gpu = train_probes(Bench([features], targets, 4, "cuda"), streams, protocol)
+        on_cpu = train_probes(ProbeData([features], targets, 4), runs, protocol)
+        on_gpu = train_probes(ProbeData([features], targets, 4, "cuda"), runs, protocol)
         for one, two in zip(on_cpu, on_gpu, strict=True):
             assert torch.allclose(one.weight, two.weight.cpu(), atol=1e-4, rtol=0) and one.epoch == two.epoch

@@ -13,7 +13,8 @@ from sklearn.model_selection import train_test_split
 from arch_hf.data import CORPUS_NAMES, get_corpus
 from arch_hf.data.spec import ClipTable
 from arch_hf.errors import UserError
-from arch_hf.probing.protocols import PROTOCOLS, SPLIT_RULES, get_protocol, plan_folds, render_protocols
+from arch_hf.probing.protocols import PROTOCOLS, SPLIT_RULES, get_protocol, render_protocols
+from arch_hf.probing.splits import plan_folds
 
 US8K = [873, 888, 925, 990, 936, 823, 838, 806, 816, 837]
 VIVAE = [93, 101, 101, 108, 111, 111, 103, 108, 108, 87, 54]

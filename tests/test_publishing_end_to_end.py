@@ -13,7 +13,7 @@ from publishing_samples import raw_esc50
 from tiny_models import make_tiny
 
 from arch_hf.cli import corpora, publish
-from arch_hf.errors import run_kindly
+from arch_hf.errors import run_command
 from arch_hf.publishing.hub import NOTHING
 from arch_hf.publishing.results import push_results, task_id
 
@@ -28,7 +28,7 @@ def arch_hf(*words):
     for area in (corpora, publish):
         area.add_parser(subparsers)
     args = parser.parse_args([str(word) for word in words])
-    assert run_kindly(args.run, args) == 0
+    assert run_command(args.run, args) == 0
 
 
 def load_from_hub(hub, name, cache, monkeypatch):
@@ -73,7 +73,7 @@ def test_from_a_raw_archive_to_the_models_page(hub, tmp_path, monkeypatch):
     assert run.returncode == 0, run.stderr[-3000:]
     assert f"{hub.url}/arch/tiny-hubert/commit/{model.refs['main']}" in run.stdout
 
-    path = elsewhere / "results" / "arch__tiny-hubert" / "esc50.json"
+    path = elsewhere / "results" / "arch__tiny-hubert" / "esc50.seeds1.json"
     result = json.loads(path.read_text())
     (entry,) = ModelCard.load("arch/tiny-hubert").data.eval_results
     assert entry.metric_value == result["metrics"]["accuracy"]["mean"]

@@ -4,30 +4,33 @@ import json
 from dataclasses import replace
 from types import SimpleNamespace
 
+import msgspec
 import numpy as np
 import pytest
 from accelerate import debug_launcher
-from ranks import one_of_two
+from ranks import one_of_two, rank
 from safetensors.numpy import load_file, save_file
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import average_precision_score, classification_report, confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
 
-from arch_hf.cli.compare import run
+from arch_hf.cli.compare import run as run_compare
 from arch_hf.data.spec import ClipTable
 from arch_hf.errors import UserError
-from arch_hf.probing.linear import Bench, Stream, apply_probe, train_probes
-from arch_hf.probing.other_probes import FEW_SHOT_DRAWS, few_shot_streams
-from arch_hf.probing.protocols import PROTOCOLS, Fold
-from arch_hf.probing.scoring import score_corpus, score_layers
+from arch_hf.probing.few_shot import FEW_SHOT_DRAWS, few_shot_runs
+from arch_hf.probing.linear import ProbeData, RunKey, apply_probe, train_probes
+from arch_hf.probing.protocols import PROTOCOLS
+from arch_hf.probing.scoring import Probes, score_layers
+from arch_hf.probing.task import Fold, ProbeTask
 from arch_hf.results.comparison import compare
+from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 
 N, CLASSES = 120, ["cat", "dog", "owl"]
 QUICK = {"arch-v1": replace(PROTOCOLS["arch-v1"], epochs=100), "strict": replace(PROTOCOLS["strict"], epochs=15)}
 
 
 def problem(multi_label=False, noise=2.0, n=N, seed=0):
-    """Embeddings, targets, folds, corpus and table of a small corpus of three folds and thirty speakers."""
+    """Embeddings and the task of a small corpus of three folds and thirty speakers."""
     rng = np.random.default_rng(seed)
     targets = np.arange(n) % 3
     features = 3 * (np.eye(3)[targets] @ rng.standard_normal((3, 16)) + noise * rng.standard_normal((n, 16)))
@@ -37,64 +40,62 @@ def problem(multi_label=False, noise=2.0, n=N, seed=0):
     folds = [Fold(f"fold_{k + 1}", parts[k - 2], parts[k - 1], parts[k]) for k in range(3)]
     table = ClipTable([f"clip{i}" for i in range(n)], ["fold_1"] * n, [f"speaker{i // 4}" for i in range(n)])
     metric = "map_macro" if multi_label else "accuracy"
-    corpus = SimpleNamespace(name="zoo", metric=metric, human_accuracy=None if multi_label else 0.9)
-    return features.astype(np.float32), targets, folds, corpus, table
+    human = None if multi_label else 0.9
+    return features.astype(np.float32), ProbeTask("zoo", metric, table, targets, CLASSES, folds, human)
 
 
-def scored(protocol="arch-v1", seeds=2, **options):
+def scored(protocol="arch-v1", features=None, task=None, ranks=None, **options):
     settings = {key: options.pop(key) for key in list(options) if key in ("multi_label", "noise", "n", "seed")}
-    features, targets, folds, corpus, table = problem(**settings)
-    features = options.pop("features", features)
-    return score_corpus(features, targets, CLASSES, folds, QUICK[protocol], corpus, table, seeds=seeds, **options)
+    ours, its_task = problem(**settings)
+    probes = Probes(**{"seeds": 2, **options})
+    layers = [ours if features is None else features]
+    return next(score_layers(layers, task or its_task, QUICK[protocol], probes, ranks or rank(), progress=False))
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_block_of_single_labels(protocol):
     block, predictions = scored(protocol)
-    _, targets, folds, _, _ = problem()
-    json.dumps(block, allow_nan=False)
-    runs = block["runs"]
-    assert [(run["fold"], run["seed"]) for run in runs] == [(fold.name, s) for fold in folds for s in (0, 1)]
-    assert all((run["n_train"], run["n_validation"], run["n_test"]) == (40, 40, 40) for run in runs)
-    accuracy = [run["metrics"]["accuracy"] for run in runs]
-    summary = block["metrics"]["accuracy"]
-    assert summary["mean"] == pytest.approx(np.mean(accuracy)) and summary["std"] == pytest.approx(
-        np.std(accuracy, ddof=1)
-    )
-    assert summary["ci95"][0] < summary["mean"] < summary["ci95"][1] and set(block["metrics"]) == {
-        "accuracy",
-        "macro_f1",
-    }
-    assert block["bootstrap"] | {"unit": "group", "n_units": 30} == block["bootstrap"]
-    assert block["validation"]["accuracy"] == pytest.approx(np.mean([run["validation"] for run in runs]))
+    _, task = problem()
+    targets, folds = task.targets, task.folds
+    runs = block.runs
+    assert [(run.fold, run.seed) for run in runs] == [(fold.name, s) for fold in folds for s in (0, 1)]
+    assert all((run.n_train, run.n_validation, run.n_test) == (40, 40, 40) for run in runs)
+    accuracy = np.array([run.metrics["accuracy"] for run in runs]).reshape(3, 2)  # [folds, seeds]
+    summary = block.metrics["accuracy"]
+    assert summary.mean == pytest.approx(accuracy.mean())
+    assert summary.std_folds == pytest.approx(np.std(accuracy.mean(1), ddof=1))
+    assert summary.std_seeds == pytest.approx(np.std(accuracy.mean(0), ddof=1))
+    assert summary.ci95[0] < summary.mean < summary.ci95[1] and set(block.metrics) == {"accuracy", "macro_f1"}
+    assert block.bootstrap | {"unit": "group", "n_units": 30} == block.bootstrap
+    assert block.validation["accuracy"] == pytest.approx(np.mean([run.validation for run in runs]))
     expected = []
     for fold in folds:
         dummy = DummyClassifier(strategy="most_frequent").fit(fold.train[:, None], targets[fold.train])
         expected.append(dummy.score(fold.test[:, None], targets[fold.test]))
-    assert block["baselines"]["majority"]["accuracy"] == pytest.approx(np.mean(expected))
-    assert block["baselines"]["human"] == {"accuracy": 0.9}
+    assert block.baselines["majority"]["accuracy"] == pytest.approx(np.mean(expected))
+    assert block.baselines["human"] == {"accuracy": 0.9}
     found, true = predictions["scores"].argmax(-1), predictions["target"]
     assert np.array_equal(true, targets[predictions["clip"]]) and len(set(predictions["clip"])) == N
     matrices = [confusion_matrix(true, its) for its in found]
-    np.testing.assert_allclose(block["confusion"], np.mean(matrices, axis=0))
+    np.testing.assert_allclose(block.confusion, np.mean(matrices, axis=0))
     report = classification_report(np.tile(true, 2), found.ravel(), output_dict=True, zero_division=0)
-    for label, row in enumerate(block["per_class"]):
+    for label, row in enumerate(block.per_class):
         theirs = report[str(label)]
-        assert (row["class"], row["n_test"]) == (CLASSES[label], 40)
-        assert (row["precision"], row["recall"], row["f1"]) == tuple(
+        assert (row.class_name, row.n_test) == (CLASSES[label], 40)
+        assert (row.precision, row.recall, row.f1) == tuple(
             pytest.approx(theirs[key]) for key in ("precision", "recall", "f1-score")
         )
 
 
 def test_block_of_many_labels():
-    features, targets, folds, corpus, table = problem(multi_label=True)
+    features, task = problem(multi_label=True)
+    targets, folds = task.targets, task.folds
     targets[folds[1].test, 2] = 0
-    block, predictions = score_corpus(features, targets, CLASSES, folds, QUICK["strict"], corpus, table, seeds=2)
-    json.dumps(block, allow_nan=False)
-    assert block["classes_without_positives"] == {"fold_2": ["owl"]} and block["confusion"] is None
-    assert set(block["metrics"]) == {"map_macro", "map_weighted"}
+    block, predictions = scored("strict", features, task)
+    assert block.classes_without_positives == {"fold_2": ("owl",)} and block.confusion is None
+    assert set(block.metrics) == {"map_macro", "map_weighted"}
     prevalence = np.mean([targets[f.test].mean(0)[targets[f.test].any(0)].mean() for f in folds])
-    assert block["baselines"]["majority"]["map_macro"] == pytest.approx(prevalence)
+    assert block.baselines["majority"]["map_macro"] == pytest.approx(prevalence)
     by_fold = [
         np.mean(
             [
@@ -105,66 +106,66 @@ def test_block_of_many_labels():
         for i, f in enumerate(folds)
         if i != 1
     ]
-    assert block["per_class"][2]["average_precision"] == pytest.approx(np.mean(by_fold))
+    assert block.per_class[2].average_precision == pytest.approx(np.mean(by_fold))
     with pytest.raises(UserError, match="zoo, fold_2: no test clip has a label"):
         targets[folds[1].test] = 0
-        score_corpus(features, targets, CLASSES, folds, QUICK["arch-v1"], corpus, table)
+        scored("arch-v1", features, task)
 
 
 def test_bad_embeddings_and_labels_are_named():
-    features, *_ = problem()
+    features, _ = problem()
     features[7, 3] = np.nan
     with pytest.raises(UserError, match=r"clip clip7 is not finite \(1 such"):
         scored(features=features)
     with pytest.raises(UserError, match="float32's range"):
         scored(features=np.full((N, 16), 1e30, np.float32))
-    _, targets, folds, corpus, table = problem()
-    with pytest.raises(UserError, match="labels go from 0 to 2"):
-        score_corpus(problem()[0], targets, CLASSES[:2], folds, QUICK["arch-v1"], corpus, table)
-    with pytest.raises(UserError, match="unknown probe"):
+    with pytest.raises(UserError, match="zoo: labels go from 0 to 2"):
+        replace(problem()[1], class_names=CLASSES[:2])
+    with pytest.raises(UserError, match="unknown --probe"):
         scored(probe="mlp")
 
 
 def test_layers_together_are_layers_one_by_one(monkeypatch):
-    features, targets, folds, corpus, table = problem()
+    features, task = problem()
     layers = [features, 0.1 * features[::-1].copy(), features**3]
-    arguments = (targets, CLASSES, folds, QUICK["strict"], corpus, table, 1)
+    arguments = (task, QUICK["strict"], Probes(seeds=1), rank(), False)
     together = list(score_layers(iter(layers), *arguments))
     monkeypatch.setattr("arch_hf.probing.scoring.LAYER_BYTES", 1)
     for layer, (block, predictions), (_, alone) in zip(layers, together, score_layers(layers, *arguments), strict=True):
-        again, _ = score_corpus(layer, *arguments)
-        assert again["runs"] == block["runs"]
+        again, _ = next(score_layers([layer], *arguments))
+        assert again.runs == block.runs
         np.testing.assert_allclose(predictions["scores"], alone["scores"], atol=1e-5)
 
 
 def _on_rank(folder):
-    accelerator = one_of_two()
-    block, predictions = scored("strict", accelerator=accelerator, shots=(2,))
+    ranks = one_of_two()
+    block, predictions = scored("strict", ranks=ranks, shots=(2,))
     message = None
     try:  # one rank's fold is bad: all ranks hear of it
-        features, *_ = problem()
-        features[problem()[2][2].train] = 1e30
-        scored(features=features, accelerator=accelerator, seeds=1)
+        features, task = problem()
+        features[task.folds[2].train] = 1e30
+        scored(features=features, ranks=ranks, seeds=1)
     except UserError as error:
         message = str(error)
-    save_file(predictions, f"{folder}/{accelerator.process_index}.safetensors")
-    with open(f"{folder}/{accelerator.process_index}.json", "w") as file:
-        json.dump([block, message], file)
+    save_file(predictions, f"{folder}/{ranks.rank}.safetensors")
+    with open(f"{folder}/{ranks.rank}.json", "w") as file:
+        json.dump([msgspec.to_builtins(block), message], file)
 
 
 def test_two_ranks_give_the_result_of_one(tmp_path):
     debug_launcher(_on_rank, args=(str(tmp_path),), num_processes=2)
     block, predictions = scored("strict", shots=(2,))
-    for rank in (0, 1):
-        its_block, message = json.loads((tmp_path / f"{rank}.json").read_text())
-        assert its_block == json.loads(json.dumps(block)) and "float32's range" in message
-        its_predictions = load_file(tmp_path / f"{rank}.safetensors")
+    for number in (0, 1):
+        its_block, message = json.loads((tmp_path / f"{number}.json").read_text())
+        assert its_block == json.loads(msgspec.json.encode(block)) and "float32's range" in message
+        its_predictions = load_file(tmp_path / f"{number}.safetensors")
         for name, values in predictions.items():
             np.testing.assert_allclose(its_predictions[name], values, atol=1e-5)
 
 
 def test_nearest_neighbours_are_scikit_learns():
-    features, targets, folds, *_ = problem()
+    features, task = problem()
+    targets, folds = task.targets, task.folds
     block, predictions = scored(probe="knn")
     for index, fold in enumerate(folds):
         model = KNeighborsClassifier(10, weights="distance", metric="cosine").fit(
@@ -172,65 +173,71 @@ def test_nearest_neighbours_are_scikit_learns():
         )
         ours = predictions["scores"][0, predictions["fold"] == index]
         np.testing.assert_allclose(ours, model.predict_proba(features[fold.test]), atol=1e-5)
-    assert len(block["runs"]) == 3 and block["runs"][0]["n_neighbours"] == 10
-    assert set(scored(probe="knn", multi_label=True)[0]["metrics"]) == {"map_macro", "map_weighted"}
+    assert len(block.runs) == 3 and block.runs[0].n_neighbours == 10
+    assert set(scored(probe="knn", multi_label=True)[0].metrics) == {"map_macro", "map_weighted"}
 
 
 def test_weighted_sum_of_one_layer_is_the_linear_probe():
-    features, *_ = problem()
+    features, _ = problem()
     _, linear = scored()
     block, summed = scored(probe="weighted_sum", features=features[:, None])
     np.testing.assert_allclose(summed["scores"], linear["scores"], atol=1e-4)
-    assert block["runs"][0]["layer_weights"] == [1.0]
+    assert block.runs[0].layer_weights == (1.0,)
 
 
 def test_weighted_sum_prefers_the_layer_that_knows():
-    features, targets, folds, corpus, table = problem(noise=0.5)
+    features, _ = problem(noise=0.5)
     noise = 3 * np.random.default_rng(1).standard_normal(features.shape).astype(np.float32)
-    both, protocol = np.stack([noise, features], axis=1), QUICK["arch-v1"]
-    block, _ = score_corpus(both, targets, CLASSES, folds, protocol, corpus, table, seeds=1, probe="weighted_sum")
-    for found in block["runs"]:
-        assert sum(found["layer_weights"]) == pytest.approx(1) and found["layer_weights"][1] > 0.52
+    block, _ = scored(features=np.stack([noise, features], axis=1), seeds=1, probe="weighted_sum")
+    for run in block.runs:
+        assert sum(run.layer_weights) == pytest.approx(1) and run.layer_weights[1] > 0.52
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
 def test_few_shots(multi_label):
-    _, targets, folds, *_ = problem(multi_label)
-    streams = few_shot_streams(folds, targets, 3, [1, 5])
-    for shots, some in streams.items():
+    _, task = problem(multi_label)
+    targets, folds = task.targets, task.folds
+    runs = few_shot_runs(task, [1, 5])
+    for shots, some in runs.items():
         assert len(some) == 3 * FEW_SHOT_DRAWS and len({tuple(s.fold.train) for s in some}) > FEW_SHOT_DRAWS
-        for stream in some:
-            assert set(stream.fold.train) <= set(folds[stream.fold_index].train)
-            hot = targets[stream.fold.train] if multi_label else np.eye(3)[targets[stream.fold.train]]
+        for run in some:
+            assert set(run.fold.train) <= set(folds[run.fold_index].train)
+            hot = targets[run.fold.train] if multi_label else np.eye(3)[targets[run.fold.train]]
             assert (hot.sum(0) >= shots).all() and (multi_label or (hot.sum(0) == shots).all())
     block, _ = scored(multi_label=multi_label, shots=(1, 10))
     name = "map_macro" if multi_label else "accuracy"
-    means = [block["few_shot"][shots]["metrics"][name]["mean"] for shots in ("1", "10")]
-    assert means[0] < means[1] and block["few_shot"]["1"]["draws"] == FEW_SHOT_DRAWS
-    with pytest.raises(UserError, match="few-shot scores are the linear probe's"):
+    means = [block.few_shot[shots].metrics[name]["mean"] for shots in ("1", "10")]
+    assert means[0] < means[1] and block.few_shot["1"].draws == FEW_SHOT_DRAWS
+    with pytest.raises(UserError, match="--shots takes numbers"):
         scored(probe="knn", shots=(1,))
 
 
 def test_few_shot_of_all_clips_is_the_probe_itself():
-    features, targets, folds, *_ = problem()
-    plan = few_shot_streams(folds, targets, 3, [10**6])
-    stream = plan[10**6][0]
-    assert np.array_equal(stream.fold.train, folds[0].train)
-    bench = Bench([features], targets, 3)
-    probes = train_probes(bench, [stream, Stream(0, 0, folds[0], 0)], QUICK["arch-v1"])
-    assert np.array_equal(*(apply_probe(bench, probe).scores for probe in probes))
+    features, task = problem()
+    targets, folds = task.targets, task.folds
+    plan = few_shot_runs(task, [10**6])
+    run = plan[10**6][0]
+    assert np.array_equal(run.fold.train, folds[0].train)
+    data = ProbeData([features], targets, 3)
+    probes = train_probes(data, [run, RunKey(0, 0, folds[0], 0)], QUICK["arch-v1"])
+    assert np.array_equal(*(apply_probe(data, probe).scores for probe in probes))
 
 
 def save_result(folder, name, noise, fingerprint="f", keep=None, **options):
     block, predictions = scored(noise=noise, **options)
     if keep is not None:
         predictions = {k: v[:, keep] if k == "scores" else v[keep] for k, v in predictions.items()}
-    head = {
-        "schema_version": 1, "complete": True, "model": {"id": name}, "layer": -1,
-        "dataset": {"id": "arch/zoo", "fingerprint": fingerprint}, "protocol": {"name": "arch-v1", "version": "1.0"},
-    }  # fmt: skip
+    task = "multi_label" if options.get("multi_label") else "single_label"
+    result = Result(
+        complete=True,
+        model=ModelFacts(id=name),
+        dataset=DatasetFacts(id="arch/zoo", task=task, n_clips=N, fingerprint=fingerprint),
+        protocol={"name": "arch-v1", "version": "2.0"},
+        layer=-1,
+        **{field: getattr(block, field) for field in block.__struct_fields__},
+    )
     path = folder / f"{name}.json"
-    path.write_text(json.dumps(head | block))
+    result.write(path)
     save_file(
         {key: np.ascontiguousarray(value) for key, value in predictions.items()},
         path.with_suffix(".predictions.safetensors"),
@@ -252,7 +259,7 @@ def test_compare(tmp_path, capsys):
     assert reverse.ci95 == pytest.approx([-bound for bound in headline.ci95[::-1]])
     same = compare(good, good).differences[0]
     assert (same.difference, same.ci95, same.p) == (0, (0, 0), 1)
-    run(SimpleNamespace(first=good, second=bad))
+    run_compare(SimpleNamespace(first=good, second=bad))
     output = capsys.readouterr().out
     assert "good is better than bad (p = 0.002)." in output and f"{100 * headline.difference:+.2f}" in output
 

@@ -16,14 +16,14 @@ from tiny_models import make_tiny
 from arch_hf import evaluate as evaluation
 from arch_hf.audio import encode_wav
 from arch_hf.data import load_corpus
-from arch_hf.data.clip_index import Catalogue, read_catalogue
+from arch_hf.data.clip_index import ClipIndex, read_clip_index
 from arch_hf.data.streaming import ClipStream
+from arch_hf.embedding import corpus as corpus_module
 from arch_hf.embedding import extraction
 from arch_hf.embedding.extraction import plan_batches
 from arch_hf.errors import AudioError, UserError
 from arch_hf.evaluate import evaluate_model
 from arch_hf.job import Job
-from arch_hf.results.result import write_result
 
 CLASSES = ("cat", "dog", "owl")
 
@@ -78,7 +78,7 @@ def run(folder, name="me/birds", model="logmel", streaming=True, **more):
 
 
 def numbers(result):
-    return {key: value for key, value in result.items() if key not in ("timing", "environment")}
+    return {key: value for key, value in result.to_dict().items() if key not in ("timing", "environment", "created")}
 
 
 def on_disk(folder):
@@ -92,8 +92,8 @@ def test_the_result_is_that_of_a_copy_on_disk(online, tmp_path, name):
     copied = run(tmp_path / "copied", name, streaming=False)
     assert on_disk(tmp_path / "datasets_cache") > 500_000
     assert numbers(streamed) == numbers(copied)
-    assert streamed["metrics"]["accuracy"]["mean"] > 0.5 and streamed["protocol"]["max_seconds"] == 1.0
-    excluded = [clip["clip_id"] for clip in streamed["dataset"]["excluded_clips"]]
+    assert streamed.metrics["accuracy"].mean > 0.5 and streamed.protocol["max_seconds"] == 1.0
+    excluded = [clip.clip_id for clip in streamed.dataset.excluded_clips]
     assert excluded == ([] if name == "me/birds" else ["fold_3-000001"])  # the one that is no audio is named
 
 
@@ -114,7 +114,7 @@ def test_a_folder_of_audio_files_streams_too(online, tmp_path):
     for path, content in files.items():
         raw_trees.write(tmp_path / "here" / path, content)
     here = run(tmp_path / "c", "here")
-    assert here["dataset"]["n_clips"] == 16 and numbers(here) == numbers(run(tmp_path / "d", "here", streaming=False))
+    assert here.dataset.n_clips == 16 and numbers(here) == numbers(run(tmp_path / "d", "here", streaming=False))
     assert (
         load_corpus("here", streaming=True).clips._fingerprint == load_corpus("here", streaming=True).clips._fingerprint
     )
@@ -131,7 +131,7 @@ def test_each_pass_reads_the_audio_once_and_the_columns_without_it(online, tmp_p
     assert list(data.table.split) == [f"fold_{k}" for k in (1, 2, 3) for _ in range(270)]
     assert data.order[:12] == [0, 1, 2, 270, 271, 272, 540, 541, 542, 3, 4, 5]
     online.sent = 0
-    found = read_catalogue(data, tmp_path, order=data.order)
+    found = read_clip_index(data, tmp_path, order=data.order)
     assert size < online.sent < 1.3 * size and len(found.digests) == 810
     assert data.audio(540) == clip(6)  # back to an earlier clip
 
@@ -140,7 +140,7 @@ def test_a_second_run_reads_no_audio(online, tmp_path, monkeypatch):
     first = run(tmp_path, "me/folds")
     monkeypatch.setattr(ClipStream, "audio", lambda *_: pytest.fail("the audio was read again"))
     again = run(tmp_path, "me/folds", overwrite=True)
-    assert numbers(again) == numbers(first) and again["timing"]["clips_per_s"] is None
+    assert numbers(again) == numbers(first) and again.timing.clips_per_s is None
 
 
 def _rank(folder, out):
@@ -148,10 +148,10 @@ def _rank(folder, out):
     job = Job(
         datasets=("me/birds",), streaming=True, output_dir=f"{folder}/results", cache_dir=f"{folder}/cache", seeds=1
     )
-    accelerator = one_of_two()
-    ((_, (result,)),) = evaluation.run_job(job, accelerator)
-    if accelerator.is_main_process:
-        write_result(out, numbers(result))
+    ranks = one_of_two()
+    (done,) = evaluation.run_job(job, ranks)
+    if ranks.is_main:
+        out.write_text(json.dumps(numbers(done.results[0])))
 
 
 def test_two_processes_give_the_numbers_of_one(online, tmp_path):
@@ -162,19 +162,19 @@ def test_two_processes_give_the_numbers_of_one(online, tmp_path):
 def test_a_stream_that_breaks_is_told_in_one_line_and_goes_on_later(online, tmp_path, monkeypatch):
     monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 2.0)
     monkeypatch.setattr(extraction, "WINDOW_BATCHES", 2)
-    done, extract = [], evaluation.extract
+    done, extract = [], corpus_module.extract
 
-    def extract_and_cut(encoder, *args, **settings):
+    def extract_and_cut(encoder, *args):
         if encoder.model_id == "logmel" and not done:
             online.fail("GET", "train-00001", times=10**6, cut="response")
         try:
-            done.append(extract(encoder, *args, **settings))
+            done.append(extract(encoder, *args))
         finally:
             online.faults.clear()
         return done[-1]
 
     run(tmp_path, model="mfcc")
-    monkeypatch.setattr(evaluation, "extract", extract_and_cut)
+    monkeypatch.setattr(corpus_module, "extract", extract_and_cut)
     with pytest.raises(UserError) as told:
         run(tmp_path)
     message = str(told.value)
@@ -211,7 +211,7 @@ def test_no_clip_is_dropped_or_taken_for_another_in_silence(monkeypatch):
 def test_a_plan_of_a_stream_keeps_to_its_windows(monkeypatch):
     monkeypatch.setattr(extraction, "WINDOW_BATCHES", 2)
     seconds = np.random.default_rng(0).uniform(0.5, 3, 40)
-    found = Catalogue([b"%d" % (i % 36) for i in range(40)], seconds)
+    found = ClipIndex([b"%d" % (i % 36) for i in range(40)], seconds)
     order = np.random.default_rng(1).permutation(40).tolist()
     plan = plan_batches(found, found.seconds, 5.0, order)
     assert sorted(found.digests[i] for batch in plan for i in batch) == sorted(set(found.digests))  # each audio once

@@ -4,7 +4,7 @@ import argparse
 import difflib
 import importlib
 
-from arch_hf.errors import run_kindly
+from arch_hf.errors import run_command
 
 # One module per area; each adds its subcommands and sets `run`, a function of the parsed arguments that returns the exit status.
 # Modules import what is heavy inside `run`, so that `arch-hf --help` answers at once.
@@ -42,4 +42,4 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = build_parser().parse_args(argv)
-    return run_kindly(args.run, args)
+    return run_command(args.run, args)

@@ -67,7 +67,7 @@ def _prune(root: Path, store: str | None) -> int:
         shutil.rmtree(folder)
         print(f"removed {folder}")
         return 0
-    litter = [*root.glob("embeddings/*/*.damaged"), *root.glob("embeddings/*/.*.tmp"), *root.glob("catalogues/.*.tmp")]
+    litter = [*root.glob("embeddings/*/*.damaged"), *root.glob("embeddings/*/.*.tmp"), *root.glob("clip_index/.*.tmp")]
     for path in litter:
         path.unlink(missing_ok=True)
     print(f"removed {len(litter)} files")

@@ -56,70 +56,80 @@ def add_parser(subparsers) -> None:
     parser.set_defaults(run=run)
 
 
+COLUMNS = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
+FIELDS = (
+    "model_id",
+    "revision",
+    "data_dir",
+    "protocol",
+    "layers",
+    "seeds",
+    "output_dir",
+    "cache_dir",
+    "limit",
+    "probe",
+)
+SWITCHES = ("streaming", "overwrite", "trust_remote_code")
+
+
 def run(args) -> int:
     if args.create_pr and not args.push_to_hub:
         raise UserError("--create_pr goes with --push_to_hub")
     check_writable(Path(args.output_dir))
-    from arch_hf.distributed import make_accelerator
-    from arch_hf.evaluate import run_job
+    from arch_hf.distributed import Ranks
     from arch_hf.job import Job
-    from arch_hf.results.table import remarks, results_table
 
-    columns = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
-    fields = (
-        "model_id",
-        "revision",
-        "data_dir",
-        "protocol",
-        "layers",
-        "seeds",
-        "output_dir",
-        "cache_dir",
-        "limit",
-        "probe",
-    )
     job = Job(
-        **{name: getattr(args, name) for name in fields},
+        **{name: getattr(args, name) for name in (*FIELDS, *SWITCHES)},
         datasets=tuple(args.datasets),
         shots=tuple(args.shots),
-        streaming=args.streaming,
-        overwrite=args.overwrite,
-        trust_remote_code=args.trust_remote_code,
-        dataset_options={name: getattr(args, name) for name in columns if getattr(args, name)},
+        dataset_options={name: getattr(args, name) for name in COLUMNS if getattr(args, name)},
     )
     if args.dry_run:
         return _dry_run(job)
-    accelerator = make_accelerator()
-    say = print if accelerator.is_main_process else (lambda *_, **__: None)
-    if args.push_to_hub and accelerator.is_main_process:
-        from arch_hf.publishing.results import push_results, why_not_pushable
-
-        if problem := why_not_pushable(args.model_id):
-            say(
-                f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk",
-                file=sys.stderr,
-            )
-    results, failed = [], False
+    ranks = Ranks.launched()
+    if args.push_to_hub and ranks.is_main:
+        _warn_before_push(args.model_id)
     try:
-        for name, outcome in run_job(job, accelerator):
-            if isinstance(outcome, UserError):
-                say(f"error: {name}: {outcome}", file=sys.stderr)
-                failed = True
-                continue
-            results += outcome
-            say(f"{name}: done, {', '.join(str(path) for path in _paths(job, outcome))}", file=sys.stderr)
-    except UserError as error:
-        say(f"error: {error}", file=sys.stderr)
-        return 1
+        results, failed = _run_and_tell(job, ranks)
     finally:
-        accelerator.end_training()
+        ranks.end()
+    if args.push_to_hub and results and ranks.is_main:
+        from arch_hf.publishing.results import push_results
+
+        print(push_results(Path(job.output_dir), job.model_id, create_pr=args.create_pr))
+    return int(failed or not all(result.complete for result in results))
+
+
+def _run_and_tell(job, ranks) -> tuple[list, bool]:
+    """Run the job and say what comes of each corpus; returns the results, and whether a corpus failed."""
+    from arch_hf.evaluate import run_job
+    from arch_hf.results.table import remarks, results_table
+
+    say = print if ranks.is_main else (lambda *_, **__: None)
+    results, failed = [], False
+    for run in run_job(job, ranks):
+        for note in run.notes:
+            say(f"note: {note}", file=sys.stderr)
+        if run.error:
+            say(f"error: {run.corpus}: {run.error}", file=sys.stderr)
+            failed = True
+        else:
+            results += run.results
+            say(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
     if results:
         say(f"\n{job.model_id}, protocol {job.protocol}, percent\n\n{results_table(results)}")
         for line in dict.fromkeys(line for result in results for line in remarks(result)):
             say(line)
-    if args.push_to_hub and results and accelerator.is_main_process:
-        print(push_results(Path(job.output_dir), job.model_id, create_pr=args.create_pr))
-    return int(failed or not all(result["complete"] for result in results))
+    return results, failed
+
+
+def _warn_before_push(model_id: str) -> None:
+    from arch_hf.publishing.results import why_not_pushable
+
+    if problem := why_not_pushable(model_id):
+        text = f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk"
+        print(text, file=sys.stderr)
 
 
 def _dry_run(job) -> int:
@@ -127,23 +137,15 @@ def _dry_run(job) -> int:
     from arch_hf.results.text import align
 
     rows, failed = [["corpus", "clips", "stored", "hours", "GB"]], False
-    for name, plan in plan_job(job):
-        if isinstance(plan, UserError):
-            print(f"error: {name}: {plan}", file=sys.stderr)
+    for plan in plan_job(job):
+        if plan.error:
+            print(f"error: {plan.corpus}: {plan.error}", file=sys.stderr)
             failed = True
         else:
-            rows.append(
-                [name, str(plan["clips"]), str(plan["stored"]), f"{plan['hours']:.2f}", f"{plan['gigabytes']:.3f}"]
-            )
+            cost = f"{plan.hours:.2f}", f"{plan.gigabytes:.3f}"
+            rows.append([plan.corpus, str(plan.clips), str(plan.stored), *cost])
     print(align(rows))
     return int(failed)
-
-
-def _paths(job, results):
-    from arch_hf.results.result import model_folder, result_name
-
-    folder = model_folder(job.output_dir, job.model_id)
-    return [folder / result_name(result) for result in results]
 
 
 def check_writable(folder: Path) -> None:

@@ -1,11 +1,14 @@
 """Clips of a corpus, loaded: one of the twelve, a synthetic one, a prepared folder, or any audio dataset."""
 
+import hashlib
+import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from datasets import Audio, ClassLabel, Dataset, List, concatenate_datasets
 
+from arch_hf.data.clip_index import ClipIndex, read_clip_index
 from arch_hf.data.columns import longest_clip, padded_seconds, parse_splits
 from arch_hf.data.find import Found, find
 from arch_hf.data.registry import SYNTHETIC_NAMES, get_corpus
@@ -23,6 +26,9 @@ class CorpusData:
     clip_id, group, label or labels, and arch_v1_split and arch_v1_label where the paper differs. `table` is the same clips
     without audio. `excluded` names the known-bad clips that are in neither: [{"clip_id", "reason"}].
 
+    `missing` are the ids of clips that were not there when the corpus was prepared. `index` is what is known of each clip before it is decoded,
+    once it was `measured`.
+
     With `stream`, the audio is not in `clips` but read in passing: clips are best asked for in the given `order`.
     """
 
@@ -33,7 +39,9 @@ class CorpusData:
     clips: Dataset
     table: ClipTable
     excluded: list[dict] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
     stream: ClipStream | None = None
+    index: ClipIndex | None = None
 
     def __len__(self) -> int:
         return len(self.table)
@@ -88,11 +96,24 @@ class CorpusData:
             return None
         return reading_order([audio["path"] for audio in read_column(self.clips, "audio")])
 
-    def measured(self, longest: float) -> "CorpusData":
-        """The same with the corpus's `max_seconds` known, where only its clips can say it: `longest` is the seconds of the longest."""
-        if self.corpus.max_seconds is not None:
-            return self
-        return replace(self, corpus=replace(self.corpus, max_seconds=padded_seconds(longest)))
+    def measured(self, cache_dir: Path, progress: bool = False) -> "CorpusData":
+        """The same with its index, and with the corpus's `max_seconds` known, where only its clips can say it."""
+        index = read_clip_index(self, cache_dir, progress, order=self.order)
+        return replace(self, index=index, corpus=with_max_seconds(self.corpus, index.seconds.max()))
+
+    def fingerprint(self, class_names: list[str]) -> str:
+        """SHA-256 over the classes, and over every clip's id, audio, split, group and labels: the same data has the same one wherever it
+        lies. The corpus must have been `measured`."""
+        sha = hashlib.sha256(json.dumps(class_names).encode() + b"\n")
+        table = self.table
+        names = [name for name in ("label", "labels", "arch_v1_label") if name in self.clips.column_names]
+        labels = self.clips.select_columns(names).with_format(None)[:]
+        for i, clip_id in enumerate(table.clip_id):
+            row = [clip_id, self.index.digests[i].hex(), table.split[i], table.group[i]]
+            row += [labels[name][i] for name in names]
+            row += [] if table.arch_v1_split is None else [table.arch_v1_split[i]]
+            sha.update(json.dumps(row).encode() + b"\n")
+        return sha.hexdigest()
 
     def _column(self, column: str) -> str:
         if column == "arch_v1_label" and column in self.clips.features:
@@ -156,8 +177,13 @@ def load_corpus(
         found = find(name, data_dir, revision, config, columns, parse_splits(splits), streaming)
     data = _corpus_data(found, limit)
     if data.stream is None and data.corpus.max_seconds is None:
-        data = data.measured(longest_clip(data.clips))
+        data = replace(data, corpus=with_max_seconds(data.corpus, longest_clip(data.clips)))
     return data
+
+
+def with_max_seconds(corpus: Corpus, longest: float) -> Corpus:
+    """The corpus with its `max_seconds` known: from the seconds of its longest clip, where nobody has stated it."""
+    return corpus if corpus.max_seconds is not None else replace(corpus, max_seconds=padded_seconds(longest))
 
 
 def _corpus_data(found: Found, limit: int | None) -> CorpusData:
@@ -198,7 +224,8 @@ def _corpus_data(found: Found, limit: int | None) -> CorpusData:
         {"clip_id": clip["clip_id"], "reason": clip["reason"]} for clip in found.facts.get("excluded_clips", ())
     ]
     corpus = replace(corpus, classes=tuple(names))
-    return CorpusData(corpus, found.id, found.config, found.revision, clips, table, excluded, found.stream)
+    missing = list(found.facts.get("missing_clips", ()))
+    return CorpusData(corpus, found.id, found.config, found.revision, clips, table, excluded, missing, found.stream)
 
 
 def _spread(clips: Dataset, limit: int) -> np.ndarray:

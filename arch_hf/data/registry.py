@@ -1,12 +1,14 @@
 """Which corpora there are, by name or by file."""
 
 import difflib
+import functools
 import importlib
 import importlib.util
 from pathlib import Path
 
 from arch_hf.data.spec import Corpus
 from arch_hf.errors import UserError
+from arch_hf.files import shipped
 
 # The twelve, in the order of the paper's Table 1.
 CORPUS_NAMES = (
@@ -42,12 +44,17 @@ def get_corpus(name: str) -> Corpus:
         arch_hf.errors.UserError: unknown corpus 'esc-50'; did you mean 'esc50'? ...
     """
     if name in CORPUS_NAMES:
-        return importlib.import_module(f"dataset_scripts.{name}").CORPUS
+        return _built_in(name)
     if name in SYNTHETIC_NAMES:
         return importlib.import_module("arch_hf.data.synthetic").CORPORA[name]
     if name.endswith(".py"):
         return _corpus_from_file(Path(name))
     raise UserError(unknown_corpus(name))
+
+
+@functools.cache
+def _built_in(name: str) -> Corpus:
+    return _corpus_from_file(shipped("dataset_scripts") / f"{name}.py")
 
 
 def unknown_corpus(name: str) -> str:

@@ -2,8 +2,8 @@
 
 import copy
 import itertools
-import json
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,8 +11,10 @@ import torch
 from arch_hf.embedding import batching
 from arch_hf.embedding.families import AudioHalf
 from arch_hf.embedding.inputs import Inputs, Piece, own_frames
+from arch_hf.embedding.key import code_of, digest_of, settings_of
 from arch_hf.embedding.loading import Loaded, fold_weight_norm, hash_weights, load, one_line, parse_dtype
 from arch_hf.errors import UserError
+from arch_hf.names import public_name
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
 POOLING_VERSION = 2
@@ -39,7 +41,8 @@ class AudioEncoder:
     """A frozen audio encoder: clips in, one vector per clip out.
 
     Attributes:
-        model_id, revision: as asked for; the commit for a model of the Hub, None for a folder.
+        model_id: as asked for; of a folder the name that may be shown (see `arch_hf.names`).
+        revision: the commit for a model of the Hub, None for a folder.
         weights_sha256: of the encoder's weights, the same for every dtype and file format.
         model_class, n_parameters: of the encoder (of Whisper, CLAP and the like the audio part alone).
         sampling_rate: in Hz, of the waveforms that `embed` takes.
@@ -56,10 +59,13 @@ class AudioEncoder:
 
     def __init__(self, loaded: Loaded, model_id: str, dtype: torch.dtype = torch.float32, device="cpu", compiled=False):
         half = AudioHalf(loaded.model).eval().requires_grad_(False)
-        self.model_id = model_id
+        self.model_id = public_name(model_id)
         self.revision = loaded.revision
         self.weights_sha256 = hash_weights(half.encoder)
         self.model_class = type(half.encoder).__name__
+        self.config = settings_of(loaded.model.config)
+        self.code_sha256 = code_of(loaded.model)
+        self.attention = getattr(loaded.model.config, "_attn_implementation", None)
         self.n_parameters = sum(p.numel() for p in half.encoder.parameters())
         self.dtype = dtype
         self.device = torch.device(device)
@@ -125,14 +131,28 @@ class AudioEncoder:
         return twin
 
     @property
-    def preprocessing(self) -> str:
-        """All that an embedding depends on but the weights and the dtype, as one stable line of JSON."""
-        settings = self.inputs.feature_extractor.to_dict()
-        settings = {k: v for k, v in settings.items() if isinstance(v, (str, int, float, bool, type(None)))}
-        return json.dumps({"feature_extractor": settings, "pooling": POOLING_VERSION}, sort_keys=True)
+    def dtype_name(self) -> str:
+        """ "float32", "bfloat16" or "float16"."""
+        return str(self.dtype).removeprefix("torch.")
 
-    def describe(self) -> dict:
-        """The `model` block of a result.
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All of the encoder that an embedding depends on, as plain JSON values: weights, every setting of the model and of the feature
+        extractor that can have an effect, the source of the model's own code, dtype, how attention is computed, how frames are pooled."""
+        return {
+            "weights_sha256": self.weights_sha256,
+            "class": self.model_class,
+            "config": self.config,
+            "code_sha256": self.code_sha256,
+            "feature_extractor": settings_of(self.inputs.feature_extractor),
+            "sampling_rate": self.sampling_rate,
+            "dtype": self.dtype_name,
+            "attention": self.attention,
+            "pooling": POOLING_VERSION,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """The facts of the `model` block of a result.
 
         Example:
             >>> AudioEncoder.from_pretrained("logmel").describe()["class"]
@@ -142,10 +162,13 @@ class AudioEncoder:
             "id": self.model_id,
             "revision": self.revision,
             "weights_sha256": self.weights_sha256,
+            "config_sha256": digest_of(self.config),
+            "code_sha256": self.code_sha256,
             "class": self.model_class,
             "n_parameters": self.n_parameters,
             "sampling_rate": self.sampling_rate,
             "embedding_size": self.embedding_size,
+            "n_layers": self.n_layers,
         }
 
     def embed(

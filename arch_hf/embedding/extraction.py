@@ -19,10 +19,13 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from arch_hf.audio import DECODER, load_audio
-from arch_hf.data.clip_index import Catalogue
+from arch_hf.audio import load_audio
+from arch_hf.data import CorpusData
+from arch_hf.data.clip_index import ClipIndex
+from arch_hf.distributed import Ranks
 from arch_hf.embedding.encoder import NonFiniteError
 from arch_hf.embedding.inputs import Inputs, Piece, pack, unpack
+from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.embedding.workers import (
     end_with_parent,
@@ -54,6 +57,13 @@ class Extraction:
     decode_s: float = 0.0
     extract_s: float = 0.0
 
+    def add(self, batch: "_Batch", good: dict, failures: dict[bytes, str]) -> None:
+        """Count a batch that is done."""
+        self.failures |= failures
+        self.clips += len(good)
+        self.audio_s += batch.seconds
+        self.decode_s += batch.decode_s
+
     @classmethod
     def merge(cls, ranks: Sequence["Extraction"]) -> "Extraction":
         """All ranks together: work adds up, the slowest says how long it took."""
@@ -64,42 +74,27 @@ class Extraction:
         return cls(failures, clips, audio_s, decode_s, max(rank.extract_s for rank in ranks))
 
 
-def recipe(encoder, padding: str, max_seconds: float, layers: str) -> dict:
-    """Everything besides the audio that an embedding depends on: the key of its store."""
-    return {
-        "weights_sha256": encoder.weights_sha256,
-        "class": encoder.model_class,
-        "preprocessing": encoder.preprocessing,
-        "decoder": DECODER,
-        "sampling_rate": encoder.sampling_rate,
-        "dtype": str(encoder.dtype).removeprefix("torch."),
-        "padding": padding,
-        "max_seconds": max_seconds,
-        "layers": layers,
-    }
-
-
 def plan_batches(
-    found: Catalogue, cost: np.ndarray, batch_seconds: float, order: Sequence[int] | None = None
+    index: ClipIndex, cost: np.ndarray, batch_seconds: float, order: Sequence[int] | None = None
 ) -> list[list[int]]:
     """Positions of all readable clips in batches of about `batch_seconds`, longest clips first; equal audio appears once.
 
     `cost` are the seconds of each clip as the model takes it. With the `order` of a stream, longest first holds within each window of it.
 
     Example:
-        >>> found = Catalogue([b"a", b"b", b"a", b"c"], np.array([1.0, 3.0, 1.0, 2.0]))
-        >>> plan_batches(found, found.seconds, batch_seconds=5)
+        >>> index = ClipIndex([b"a", b"b", b"a", b"c"], np.array([1.0, 3.0, 1.0, 2.0]))
+        >>> plan_batches(index, index.seconds, batch_seconds=5)
         [[1], [3, 0]]
     """
     seen, clips = set(), []
-    for i in range(len(found.digests)) if order is None else order:
-        if i not in found.failures and found.digests[i] not in seen:
-            seen.add(found.digests[i])
+    for i in range(len(index.digests)) if order is None else order:
+        if i not in index.failures and index.digests[i] not in seen:
+            seen.add(index.digests[i])
             clips.append(i)
     batches: list[list[int]] = []
-    for window in [clips] if order is None else _windows(clips, found.seconds, WINDOW_BATCHES * batch_seconds):
+    for window in [clips] if order is None else _windows(clips, index.seconds, WINDOW_BATCHES * batch_seconds):
         longest = np.inf  # a window starts a batch
-        for i in sorted(window, key=lambda i: (-found.seconds[i], found.digests[i])):
+        for i in sorted(window, key=lambda i: (-index.seconds[i], index.digests[i])):
             if not batches or (len(batches[-1]) + 1) * longest > batch_seconds:
                 batches.append([])
                 longest = cost[i]
@@ -107,9 +102,11 @@ def plan_batches(
     return batches
 
 
-def _cost(found: Catalogue, inputs: Inputs, max_seconds: float, padded: bool) -> np.ndarray:
+def clip_cost(index: ClipIndex, inputs: Inputs, settings: EmbedSettings) -> np.ndarray:
     """Seconds of each clip as the model takes it: whole windows, where it has one."""
-    cost = np.full(len(found.digests), max_seconds) if padded else np.minimum(found.seconds, max_seconds)
+    longest = settings.max_seconds
+    padded = settings.padding == "max_length"
+    cost = np.full(len(index.digests), longest) if padded else np.minimum(index.seconds, longest)
     window = inputs.window / inputs.rate if inputs.window else None
     return cost if window is None else np.maximum(1, np.ceil(cost / window)) * window
 
@@ -293,63 +290,64 @@ class _Writer:
         self.digests, self.vectors, self.last = [], [], time.monotonic()
 
 
-def extract(
-    encoder,
-    audio_of,
-    found: Catalogue,
-    store: EmbeddingStore,
-    *,
-    padding: str,
-    max_seconds: float,
-    layers: str = "last",
-    order: Sequence[int] | None = None,
-    rank: int = 0,
-    n_ranks: int = 1,
-    progress: bool = False,
-) -> Extraction:
-    """Encode this rank's share of the clips that the store does not hold yet, and put them there.
+@dataclass(frozen=True)
+class ExtractionPlan:
+    """Which clips go through the model together: `batches` of positions, the same on every process; `settings` as they were asked for."""
+
+    batches: list[list[int]]
+    settings: EmbedSettings
+
+    @classmethod
+    def of(cls, encoder, corpus: CorpusData, settings: EmbedSettings) -> "ExtractionPlan":
+        """The plan for all clips of a corpus, whatever is stored already."""
+        kind = "cpu" if encoder.device.type == "cpu" else "gpu"
+        cost = clip_cost(corpus.index, encoder.inputs, settings)
+        return cls(plan_batches(corpus.index, cost, BATCH_SECONDS[kind], corpus.order), settings)
+
+    def share(self, rank: int, size: int, store: EmbeddingStore, index: ClipIndex) -> list[list[int]]:
+        """This process's batches, without the clips that are stored. They are dealt out first: two processes that see different stores
+        (one of them late) leave no batch to nobody."""
+        mine = self.batches[rank::size]
+        todo = [[i for i in batch if index.digests[i] not in store] for batch in mine]
+        return [batch for batch in todo if batch]
+
+
+def extract(encoder, corpus: CorpusData, store: EmbeddingStore, plan: ExtractionPlan, ranks: Ranks) -> Extraction:
+    """Encode this process's share of the clips that the store does not hold yet, and put them there.
 
     Args:
         encoder: an `AudioEncoder`.
-        audio_of: position -> the clip's encoded bytes.
-        found: the corpus's catalogue.
-        store: where the embeddings go; shared by all ranks.
-        padding, max_seconds, layers: as in `AudioEncoder.embed`.
-        order: positions of all clips in the order of reading, for a corpus that is streamed.
-        rank, n_ranks: this process among all of them; batches are dealt out longest first.
-        progress: whether to show a progress bar.
+        corpus: its clips, with their index.
+        store: where the embeddings go; shared by all processes of a machine.
+        plan: which clips go together.
+        ranks: this process among all of them; batches are dealt out longest first.
 
     Raises:
         UserError: if the store cannot be written, one clip does not fit into memory, or a stream breaks; what was encoded is kept.
     """
-    kind = "cpu" if encoder.device.type == "cpu" else "gpu"
-    padded = padding == "max_length"
-    cost = _cost(found, encoder.inputs, max_seconds, padded)
-    plan = plan_batches(found, cost, BATCH_SECONDS[kind], order)
-    todo = [[i for i in batch if found.digests[i] not in store] for batch in plan]
-    todo = [batch for batch in todo if batch][rank::n_ranks]
+    index, settings = corpus.index, plan.settings
+    todo = plan.share(ranks.rank, ranks.size, store, index)
     done = Extraction()
     if not todo:
         return done
     start = time.perf_counter()
-    n_clips = sum(map(len, todo))
-    if order is not None:
+    padded = settings.padding == "max_length"
+    audio_of = corpus.audio
+    if corpus.order is not None:
         mine = {i for batch in todo for i in batch}
-        audio_of = _Passing(audio_of, found.digests, [i for i in order if i in mine])
-    clips = _Prepare(todo, audio_of, encoder.inputs.without_model(), max_seconds, padded)
+        audio_of = _Passing(audio_of, index.digests, [i for i in corpus.order if i in mine])
+    clips = _Prepare(todo, audio_of, encoder.inputs.without_model(), settings.max_seconds, padded)
     writer = _Writer(store)
-    label = "encode" if n_ranks == 1 else f"encode (share 1 of {n_ranks})"
-    encoded = _encode(encoder, clips, streamed=order is not None, own_only=not padded, layers=layers)
+    label = "encode" if ranks.size == 1 else f"encode (share 1 of {ranks.size})"
+    encoded = _encode(encoder, clips, streamed=corpus.order is not None, own_only=not padded, layers=settings.layers)
+    bar = progress_bar(label, sum(map(len, todo)), ranks.is_main)
     try:
-        with ended_by_exception(), progress_bar(label, n_clips, progress) as bar, contextlib.closing(encoded):
+        with ended_by_exception(), bar, contextlib.closing(encoded):
             for item, vectors in encoded:
                 failures = item.failures | {i: vector for i, vector in vectors.items() if isinstance(vector, str)}
-                good = {found.digests[i]: vector for i, vector in vectors.items() if i not in failures}
+                good = {index.digests[i]: vector for i, vector in vectors.items() if i not in failures}
                 writer.add(good.keys(), good.values())
-                done.failures |= {found.digests[i]: reason for i, reason in failures.items()}
-                done.clips += len(good)
-                done.audio_s += item.seconds
-                done.decode_s += item.decode_s
+                done.add(item, good, {index.digests[i]: reason for i, reason in failures.items()})
                 bar.update(len(good) + len(failures))
                 bar.set_postfix_str(f"{done.audio_s / (time.perf_counter() - start):.1f} audio s/s", refresh=False)
     finally:

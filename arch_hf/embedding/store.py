@@ -51,6 +51,7 @@ class EmbeddingStore:
 
     Example:
         >>> import tempfile
+        >>> from arch_hf.files import audio_digest
         >>> store = EmbeddingStore(Path(tempfile.mkdtemp()), {"weights_sha256": "ab", "padding": "none"})
         >>> one, two = audio_digest(b"one"), audio_digest(b"two")
         >>> store.add([one], np.ones((1, 3), np.float32))

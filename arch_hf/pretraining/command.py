@@ -4,7 +4,7 @@ import argparse
 import importlib.util
 from pathlib import Path
 
-from arch_hf.errors import UserError, run_kindly
+from arch_hf.errors import UserError, run_command
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -62,4 +62,4 @@ def run(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_kindly(run, build_parser().parse_args(argv))
+    return run_command(run, build_parser().parse_args(argv))

@@ -2,7 +2,7 @@
 
 A run is one probe: a layer, a fold, a seed and a learning rate. All runs step together, each through its own batches: the
 gather, the two matrix products and the AdamW update are one call for all of them. Runs that differ only in the learning
-rate (one stream) see the same batches. A run's random numbers come from its seed and its fold alone, so it is the same probe
+rate (one run) see the same batches. A run's random numbers come from its seed and its fold alone, so it is the same probe
 alone and in company.
 
 The bias is a weight like the others: the embeddings get a column of ones. They also get a row of zeros, the filling of batches
@@ -19,7 +19,8 @@ from tqdm.auto import tqdm
 
 from arch_hf.errors import UserError
 from arch_hf.probing.metrics.scores import average_precision
-from arch_hf.probing.protocols import Fold, Protocol
+from arch_hf.probing.protocols import Protocol
+from arch_hf.probing.task import Fold
 
 # Weights, gradients and moments of the runs that train together. On a CPU they should stay in its caches: at ESC-50's size 8 runs at
 # a time took 0.77 of the time of all 15 together, and 4 at a time 0.94 (medians of five rounds in turns).
@@ -28,7 +29,7 @@ STEPS_AHEAD = 256  # batches are drawn for so many steps at a time
 
 
 @dataclass(frozen=True, eq=False)
-class Stream:
+class RunKey:
     """One sequence of batches: the runs of one layer, fold and seed, one per learning rate."""
 
     layer: int
@@ -45,7 +46,7 @@ class Probe:
     kept; `validation` is the headline metric on the validation clips, None without any.
     """
 
-    stream: Stream
+    run: RunKey
     weight: torch.Tensor
     bias: torch.Tensor
     learning_rate: float
@@ -64,7 +65,7 @@ class Outcome:
     kept: dict = field(default_factory=dict)
 
 
-class Bench:
+class ProbeData:
     """The shared copy of embeddings and targets on the device, in the shape that training wants.
 
     `features` float32 [layers * (clips + 1), width]: embeddings, a column of ones, zeros up to a multiple of 16; each layer
@@ -128,9 +129,9 @@ def learning_rate_factor(step: int, total: int, warmup_fraction: float) -> float
     return max(0, total - step) / max(1, total - warmup)
 
 
-def n_steps(stream: Stream, protocol: Protocol) -> int:
+def n_steps(run: RunKey, protocol: Protocol) -> int:
     """Optimiser steps of a run; the last batch of an epoch may be short."""
-    return protocol.epochs * -(-len(stream.fold.train) // protocol.batch_size)
+    return protocol.epochs * -(-len(run.fold.train) // protocol.batch_size)
 
 
 def initial_weights(dim: int, n_classes: int, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
@@ -140,21 +141,21 @@ def initial_weights(dim: int, n_classes: int, generator: torch.Generator) -> tup
     return weight, torch.empty(n_classes).uniform_(-bound, bound, generator=generator)
 
 
-def stream_generator(stream: Stream) -> torch.Generator:
-    """The random numbers of a stream: first its initial weights, then one permutation of the train clips per epoch."""
-    state = np.random.SeedSequence([stream.seed, stream.fold_index]).generate_state(1, np.uint64)[0]
+def run_generator(run: RunKey) -> torch.Generator:
+    """The random numbers of a run: first its initial weights, then one permutation of the train clips per epoch."""
+    state = np.random.SeedSequence([run.seed, run.fold_index]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state) >> 1)
 
 
-def batches(bench: Bench, stream: Stream, protocol: Protocol, generator: torch.Generator) -> Iterator[torch.Tensor]:
+def batches(data: ProbeData, run: RunKey, protocol: Protocol, generator: torch.Generator) -> Iterator[torch.Tensor]:
     """Blocks of STEPS_AHEAD batches, int64 [steps, batch], for ever: clips, and the number of clips as filling."""
-    train = torch.from_numpy(stream.fold.train)
+    train = torch.from_numpy(run.fold.train)
     per_epoch = -(-len(train) // protocol.batch_size)
     block = torch.empty(0, protocol.batch_size, dtype=torch.int64)
     while True:
         epochs, ahead = [block], len(block)
         while ahead < STEPS_AHEAD:
-            epoch = torch.full((per_epoch * protocol.batch_size,), bench.n_clips)
+            epoch = torch.full((per_epoch * protocol.batch_size,), data.n_clips)
             epoch[: len(train)] = train[torch.randperm(len(train), generator=generator)]
             epochs.append(epoch.view(per_epoch, -1))
             ahead += per_epoch
@@ -163,11 +164,11 @@ def batches(bench: Bench, stream: Stream, protocol: Protocol, generator: torch.G
         block = block[STEPS_AHEAD:]
 
 
-def train_probes(bench: Bench, streams: Sequence[Stream], protocol: Protocol, progress: bool = True) -> list[Probe]:
-    """Train all runs of the streams, and keep per stream the learning rate and epoch that the protocol keeps.
+def train_probes(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, progress: bool = True) -> list[Probe]:
+    """Train all runs of the runs, and keep per run the learning rate and epoch that the protocol keeps.
 
     Returns:
-        One probe per stream, in order.
+        One probe per run, in order.
 
     Raises:
         UserError: training left float32's range (embeddings that are far too large).
@@ -176,58 +177,56 @@ def train_probes(bench: Bench, streams: Sequence[Stream], protocol: Protocol, pr
         >>> from arch_hf.probing.protocols import PROTOCOLS
         >>> fold = Fold("test", train=np.arange(8), validation=np.arange(0), test=np.arange(8))
         >>> features = np.repeat(np.eye(2, dtype=np.float32)[[0, 1] * 4], 100, axis=1)
-        >>> bench = Bench([features], np.array([0, 1] * 4), n_classes=2)
-        >>> probe, = train_probes(bench, [Stream(0, 0, fold, seed=0)], PROTOCOLS["arch-v1"], progress=False)
-        >>> probe.epoch, apply_probe(bench, probe).scores.argmax(1).tolist()
+        >>> data = ProbeData([features], np.array([0, 1] * 4), n_classes=2)
+        >>> probe, = train_probes(data, [RunKey(0, 0, fold, seed=0)], PROTOCOLS["arch-v1"], progress=False)
+        >>> probe.epoch, apply_probe(data, probe).scores.argmax(1).tolist()
         (200, [0, 1, 0, 1, 0, 1, 0, 1])
     """
-    bytes_per_stream = 5 * 4 * bench.width * bench.n_classes * len(protocol.learning_rates)
-    together = max(1, STATE_BYTES["cuda" if bench.device.type == "cuda" else "cpu"] // bytes_per_stream)
-    order = sorted(range(len(streams)), key=lambda i: n_steps(streams[i], protocol))  # like sizes step together
-    total = sum(n_steps(stream, protocol) for stream in streams)
+    bytes_per_run = 5 * 4 * data.width * data.n_classes * len(protocol.learning_rates)
+    together = max(1, STATE_BYTES["cuda" if data.device.type == "cuda" else "cpu"] // bytes_per_run)
+    order = sorted(range(len(runs)), key=lambda i: n_steps(runs[i], protocol))  # like sizes step together
+    total = sum(n_steps(run, protocol) for run in runs)
     probes: dict[int, Probe] = {}
     with tqdm(total=total, desc="probe", unit="step", disable=None if progress else True, leave=False) as bar:
         for start in range(0, len(order), together):
             group = order[start : start + together]
-            probes.update(zip(group, _train_together(bench, [streams[i] for i in group], protocol, bar), strict=True))
-    return [probes[i] for i in range(len(streams))]
+            probes.update(zip(group, _train_together(data, [runs[i] for i in group], protocol, bar), strict=True))
+    return [probes[i] for i in range(len(runs))]
 
 
-def _train_together(bench: Bench, streams: Sequence[Stream], protocol: Protocol, bar: tqdm) -> list[Probe]:
-    """Train streams that are sorted by their number of steps; those that are done wait, at a learning rate of 0."""
-    rates, device = protocol.learning_rates, bench.device
-    totals = [n_steps(stream, protocol) for stream in streams]
-    generators = [stream_generator(stream) for stream in streams]
-    # [rates, streams, width, classes]: with the classes last both products are quick
-    weights = torch.zeros(len(rates), len(streams), bench.width, bench.n_classes)
+def _train_together(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, bar: tqdm) -> list[Probe]:
+    """Train runs that are sorted by their number of steps; those that are done wait, at a learning rate of 0."""
+    rates, device = protocol.learning_rates, data.device
+    totals = [n_steps(run, protocol) for run in runs]
+    generators = [run_generator(run) for run in runs]
+    # [rates, runs, width, classes]: with the classes last both products are quick
+    weights = torch.zeros(len(rates), len(runs), data.width, data.n_classes)
     for position, generator in enumerate(generators):
-        weight, bias = initial_weights(bench.dim, bench.n_classes, generator)
-        weights[:, position, : bench.dim], weights[:, position, bench.dim] = weight.T, bias
+        weight, bias = initial_weights(data.dim, data.n_classes, generator)
+        weights[:, position, : data.dim], weights[:, position, data.dim] = weight.T, bias
     weights = weights.to(device)
     gradients = torch.zeros_like(weights)
     optimiser = _AdamW(weights, gradients, totals, protocol)
-    keeper = _Keeper(bench, streams, protocol, weights)
+    keeper = _Keeper(data, runs, protocol, weights)
 
-    blocks = [
-        batches(bench, stream, protocol, generator) for stream, generator in zip(streams, generators, strict=True)
-    ]
-    offsets = torch.tensor([stream.layer * (bench.n_clips + 1) for stream in streams]).view(-1, 1)
-    inputs = torch.empty(len(streams), protocol.batch_size, bench.width, device=device)
-    labels = torch.empty(len(streams), protocol.batch_size, bench.n_classes, device=device)
+    blocks = [batches(data, run, protocol, generator) for run, generator in zip(runs, generators, strict=True)]
+    offsets = torch.tensor([run.layer * (data.n_clips + 1) for run in runs]).view(-1, 1)
+    inputs = torch.empty(len(runs), protocol.batch_size, data.width, device=device)
+    labels = torch.empty(len(runs), protocol.batch_size, data.n_classes, device=device)
     flat_inputs, flat_labels = inputs.flatten(0, 1), labels.flatten(0, 1)
     for step in range(totals[-1]):
         ahead = step % STEPS_AHEAD
         if ahead == 0:
-            clips = torch.stack([next(its_blocks) for its_blocks in blocks], dim=1)  # [steps, streams, batch]
-            sizes = (clips < bench.n_clips).sum(-1).view(-1, len(streams), 1, 1)
-            scales = (1 / (sizes * bench.n_classes if bench.multi_label else sizes)).to(device)  # the loss is a mean
+            clips = torch.stack([next(its_blocks) for its_blocks in blocks], dim=1)  # [steps, runs, batch]
+            sizes = (clips < data.n_clips).sum(-1).view(-1, len(runs), 1, 1)
+            scales = (1 / (sizes * data.n_classes if data.multi_label else sizes)).to(device)  # the loss is a mean
             rows = (clips + offsets).flatten(1).to(device)
             clips = clips.flatten(1).to(device)
-        torch.index_select(bench.features, 0, rows[ahead], out=flat_inputs)
-        torch.index_select(bench.targets, 0, clips[ahead], out=flat_labels)
+        torch.index_select(data.features, 0, rows[ahead], out=flat_inputs)
+        torch.index_select(data.targets, 0, clips[ahead], out=flat_labels)
         for rate in range(len(rates)):
             logits = torch.bmm(inputs, weights[rate])
-            errors = torch.sigmoid(logits) if bench.multi_label else torch.softmax(logits, -1)
+            errors = torch.sigmoid(logits) if data.multi_label else torch.softmax(logits, -1)
             errors.sub_(labels).mul_(scales[ahead])
             torch.bmm(inputs.mT, errors, out=gradients[rate])
         optimiser.step(step)
@@ -236,7 +235,7 @@ def _train_together(bench: Bench, streams: Sequence[Stream], protocol: Protocol,
             bar.update(sum(min(step + 1, total) - min(step - ahead, total) for total in totals))
     if not (torch.isfinite(weights).all() and torch.isfinite(optimiser.squares).all()):
         raise UserError(
-            f"the probe left float32's range: embeddings reach {bench.features.abs().max().item():.3g} in size; "
+            f"the probe left float32's range: embeddings reach {data.features.abs().max().item():.3g} in size; "
             "check the encoder's output (its dtype, its scale)"
         )
     return keeper.probes()
@@ -280,24 +279,24 @@ class _AdamW:
 class _Keeper:
     """Watches the validation clips, and keeps the weights that the protocol keeps."""
 
-    def __init__(self, bench: Bench, streams: Sequence[Stream], protocol: Protocol, weights: torch.Tensor):
-        self.bench, self.streams, self.protocol, self.weights = bench, streams, protocol, weights
+    def __init__(self, data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, weights: torch.Tensor):
+        self.data, self.runs, self.protocol, self.weights = data, runs, protocol, weights
         self.best = torch.zeros_like(weights) if protocol.selects else weights
-        shape = (len(protocol.learning_rates), len(streams))
-        self.score = torch.full(shape, -1.0, dtype=torch.float64, device=bench.device)
-        self.loss = torch.full(shape, torch.inf, dtype=torch.float64, device=bench.device)
-        self.epoch = torch.full(shape, protocol.epochs, device=bench.device)
-        self.per_epoch = [-(-len(stream.fold.train) // protocol.batch_size) for stream in streams]
+        shape = (len(protocol.learning_rates), len(runs))
+        self.score = torch.full(shape, -1.0, dtype=torch.float64, device=data.device)
+        self.loss = torch.full(shape, torch.inf, dtype=torch.float64, device=data.device)
+        self.epoch = torch.full(shape, protocol.epochs, device=data.device)
+        self.per_epoch = [-(-len(run.fold.train) // protocol.batch_size) for run in runs]
         self.looks = self._looks()
         self._validation: dict[tuple[int, int], tuple[torch.Tensor, torch.Tensor]] = {}
 
     def _looks(self) -> dict[int, list[tuple[int, int]]]:
-        """At which steps there is something to look at: step -> (position, epoch) of the streams that end an epoch there (their
+        """At which steps there is something to look at: step -> (position, epoch) of the runs that end an epoch there (their
         last epoch, if nothing is selected)."""
         looks: dict[int, list[tuple[int, int]]] = {}
         first = 1 if self.protocol.selects else self.protocol.epochs
-        for position, (stream, per_epoch) in enumerate(zip(self.streams, self.per_epoch, strict=True)):
-            if len(stream.fold.validation):
+        for position, (run, per_epoch) in enumerate(zip(self.runs, self.per_epoch, strict=True)):
+            if len(run.fold.validation):
                 for epoch in range(first, self.protocol.epochs + 1):
                     looks.setdefault(epoch * per_epoch, []).append((position, epoch))
         return looks
@@ -309,7 +308,7 @@ class _Keeper:
 
     def _look(self, position: int, epoch: int) -> None:
         weights = self.weights[:, position]
-        score, loss = self._validate(self.streams[position], weights)
+        score, loss = self._validate(self.runs[position], weights)
         best_score, best_loss = self.score[:, position], self.loss[:, position]
         better = (score > best_score) | ((score == best_score) & (loss < best_loss))
         self.score[:, position] = torch.where(better, score, best_score)
@@ -318,38 +317,38 @@ class _Keeper:
             self.epoch[:, position] = torch.where(better, epoch, self.epoch[:, position])
             self.best[:, position] = torch.where(better.view(-1, 1, 1), weights, self.best[:, position])
 
-    def _validate(self, stream: Stream, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _validate(self, run: RunKey, weights: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Headline metric and mean loss of each learning rate on the validation clips: two float64 [rates]."""
-        key, clips = (stream.layer, stream.fold_index), stream.fold.validation
+        key, clips = (run.layer, run.fold_index), run.fold.validation
         if key not in self._validation:
-            self._validation[key] = self.bench.inputs(stream.layer, clips), self.bench.labels(clips)
+            self._validation[key] = self.data.inputs(run.layer, clips), self.data.labels(clips)
         inputs, labels = self._validation[key]
-        return self.bench.headline_and_loss(inputs @ weights, labels)
+        return self.data.headline_and_loss(inputs @ weights, labels)
 
     def probes(self) -> list[Probe]:
-        """Of each stream the best learning rate: by score, then loss, then the smaller rate."""
+        """Of each run the best learning rate: by score, then loss, then the smaller rate."""
         probes = []
-        for position, stream in enumerate(self.streams):
+        for position, run in enumerate(self.runs):
             scores, losses = self.score[:, position].tolist(), self.loss[:, position].tolist()
             rate = max(range(len(scores)), key=lambda j: (scores[j], -losses[j], -j))
             kept = self.best[rate, position]
             probes.append(
                 Probe(
-                    stream=stream,
-                    weight=kept[: self.bench.dim].T.contiguous(),
-                    bias=kept[self.bench.dim].clone(),
+                    run=run,
+                    weight=kept[: self.data.dim].T.contiguous(),
+                    bias=kept[self.data.dim].clone(),
                     learning_rate=self.protocol.learning_rates[rate],
                     epoch=int(self.epoch[rate, position]),
-                    validation=scores[rate] if len(stream.fold.validation) else None,
+                    validation=scores[rate] if len(run.fold.validation) else None,
                 )
             )
         return probes
 
 
-def apply_probe(bench: Bench, probe: Probe) -> Outcome:
+def apply_probe(data: ProbeData, probe: Probe) -> Outcome:
     """The probe's scores for the test clips of its fold."""
-    stream = probe.stream
-    inputs = bench.inputs(stream.layer, stream.fold.test)[:, : bench.dim]
+    run = probe.run
+    inputs = data.inputs(run.layer, run.fold.test)[:, : data.dim]
     scores = torch.addmm(probe.bias, inputs, probe.weight.T).cpu().numpy()
     kept = {"learning_rate": probe.learning_rate, "epoch": probe.epoch}
-    return Outcome(stream.fold_index, stream.seed, scores, probe.validation, kept)
+    return Outcome(run.fold_index, run.seed, scores, probe.validation, kept)

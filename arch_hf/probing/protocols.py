@@ -5,14 +5,11 @@ report today. A protocol is one row of numbers (`PROTOCOLS`) and, per corpus, on
 both and a corpus's table of clips into index arrays. A changed number comes with a changed version.
 """
 
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Literal
 
-import numpy as np
-
-from arch_hf.data.spec import ClipTable, Corpus
+from arch_hf.data.spec import Corpus
 from arch_hf.errors import UserError
 
 
@@ -166,155 +163,6 @@ def split_rule(protocol: Protocol, corpus: Corpus) -> SplitRule:
     if corpus.name in SPLIT_RULES:
         return SPLIT_RULES[corpus.name][protocol.name]
     return FOREIGN_RULES["folds" if corpus.is_cross_validated else "splits"][protocol.name]
-
-
-@dataclass(frozen=True)
-class Fold:
-    """Who trains, validates and tests: int64 indices into the corpus's table of clips, each sorted.
-
-    `left_out` counts the clips that sit in none of the three because their group is on the other side (strict only), and `note` says
-    in words where the rule had to give way (no validation split, one split only); both go into the result.
-    """
-
-    name: str
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
-    left_out: int = 0
-    note: str = ""
-
-
-def plan_folds(protocol: Protocol, corpus: Corpus, table: ClipTable, targets: np.ndarray | None = None) -> list[Fold]:
-    """Train, validation and test clips of each fold; a corpus without folds has one, named "test".
-
-    `targets` (int64 [clips], or multi-hot [clips, classes]) is only looked at for a data set of a single split, to make
-    its folds stratified. A split without clips (a limited run) is passed over, and the note says what took its place.
-
-    Raises:
-        UserError: no clip is left to train on, or none to test on.
-
-    Example:
-        >>> from types import SimpleNamespace
-        >>> table = ClipTable(clip_id=list("abcdef"), split=["fold_1", "fold_2", "fold_3"] * 2, group=[None] * 6)
-        >>> corpus = SimpleNamespace(name="vivae", is_cross_validated=True)
-        >>> folds = plan_folds(get_protocol("arch-v1"), corpus, table)
-        >>> [(fold.name, fold.train.tolist(), fold.validation.tolist(), fold.test.tolist()) for fold in folds]
-        [('fold_1', [2, 5], [1, 4], [0, 3]), ('fold_2', [0, 3], [2, 5], [1, 4]), ('fold_3', [1, 4], [0, 3], [2, 5])]
-    """
-    rule = split_rule(protocol, corpus)
-    column = table.arch_v1_split if rule.column == "arch_v1_split" and table.arch_v1_split is not None else table.split
-    splits = np.array(["" if name is None else name for name in column])  # "": the paper leaves the clip out
-    groups = _group_codes(table)
-    names = sorted(set(splits.tolist()) - {""}, key=_fold_order)
-    if len(names) == 1:
-        plans = _folds_of_one_split(np.flatnonzero(splits != ""), names[0], groups, targets)
-    elif names and all(name.startswith("fold_") for name in names):
-        plans = [_fold_of_folds(rule, splits, names, position) for position in range(len(names))]
-    else:
-        plans = [_fold_of_splits(splits, names)]
-    return [_finish(rule, protocol, corpus, plan, groups) for plan in plans]
-
-
-def _fold_order(name: str) -> tuple[str, int]:
-    stem, _, number = name.rpartition("_")
-    return (stem, int(number)) if number.isdigit() else (name, 0)
-
-
-def _group_codes(table: ClipTable) -> np.ndarray:
-    """One integer per group; a clip of unknown group is its own."""
-    names = [
-        f"clip {clip_id}" if group is None else f"group {group}"
-        for clip_id, group in zip(table.clip_id, table.group, strict=True)
-    ]
-    return np.unique(np.array(names), return_inverse=True)[1] if names else np.zeros(0, np.int64)
-
-
-def _fold_of_folds(rule: SplitRule, splits: np.ndarray, names: Sequence[str], position: int) -> Fold:
-    test = splits == names[position]
-    validation = np.zeros_like(test)
-    note = ""
-    if rule.validation == "next_fold":
-        if len(names) > 2:
-            validation = splits == names[(position + 1) % len(names)]
-        else:
-            note = "two folds only: validation is a random part of the other fold"
-    train = ~test & ~validation & (splits != "")
-    return Fold(names[position], np.flatnonzero(train), np.flatnonzero(validation), np.flatnonzero(test), note=note)
-
-
-def _fold_of_splits(splits: np.ndarray, names: Sequence[str]) -> Fold:
-    train, validation, test = (np.flatnonzero(splits == name) for name in ("train", "validation", "test"))
-    if not len(train) or not len(test) + len(validation):
-        raise UserError(
-            f"splits {', '.join(names) or '(none)'}: a data set needs train and test, fold_1 to fold_N, or one split alone"
-        )
-    note = ""
-    if not len(test):
-        test, validation = validation, test
-        note = "no test split: the validation split is the test set"
-    return Fold("test", train, validation, test, note=note)
-
-
-def _folds_of_one_split(clips: np.ndarray, name: str, groups: np.ndarray, targets: np.ndarray | None) -> list[Fold]:
-    """FOREIGN_FOLDS group-disjoint folds, stratified by class where each clip has one class."""
-    from sklearn.model_selection import StratifiedGroupKFold
-
-    n_folds = min(FOREIGN_FOLDS, len(np.unique(groups[clips])))
-    if n_folds < 2:
-        raise UserError(f"all clips are of split {name!r} and of one group: there is nothing to test on")
-    classes = targets[clips] if targets is not None and targets.ndim == 1 else np.zeros(len(clips), np.int64)
-    if np.bincount(classes).max() < n_folds:
-        classes = np.zeros_like(classes)
-    with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # a class of fewer clips than folds: its folds are as good as can be
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SEED)
-        parts = list(splitter.split(clips, classes, groups[clips]))
-    note = f"one split only ({name}): {n_folds} group-disjoint folds, seed {SEED}"
-    nothing = np.zeros(0, np.int64)
-    return [
-        Fold(f"fold_{k}", clips[rest], nothing, clips[test], note=note) for k, (rest, test) in enumerate(parts, start=1)
-    ]
-
-
-def _finish(rule: SplitRule, protocol: Protocol, corpus: Corpus, plan: Fold, groups: np.ndarray) -> Fold:
-    """Take out what leaks, draw the random validation set, and see that nothing is missing."""
-    train, validation, note, left_out = plan.train, plan.validation, plan.note, 0
-    if rule.group_disjoint:
-        validation = validation[~np.isin(groups[validation], groups[plan.test])]
-        train = train[~np.isin(groups[train], groups[np.concatenate([plan.test, validation])])]
-        left_out = len(plan.train) + len(plan.validation) - len(train) - len(validation)
-    if not len(validation):
-        if rule.validation == "official" and not note.startswith("one split"):
-            note = "; ".join(filter(None, [note, f"no validation split: a random {rule.fraction:.0%} of train"]))
-        train, validation = _draw_validation(train, groups if rule.group_disjoint else None, rule.fraction)
-    if not len(train) or not len(plan.test):
-        what = "to train on" if len(plan.test) else "to test on"
-        why = f" ({left_out} share a group with the test set)" if left_out else ""
-        raise UserError(f"{corpus.name}, {plan.name}: no clip is left {what}{why}; take more clips or another protocol")
-    if protocol.selects and not len(validation):
-        raise UserError(
-            f"{corpus.name}, {plan.name}: {protocol.name} chooses by validation, and there is no clip to validate on; "
-            "take more clips or --protocol arch-v1"
-        )
-    return Fold(plan.name, train, validation, plan.test, left_out, note)
-
-
-def _draw_validation(clips: np.ndarray, groups: np.ndarray | None, fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """A random `fraction` of the clips (of the groups, where given), seed 42; none where there is but one clip or group."""
-    from sklearn.model_selection import GroupShuffleSplit, train_test_split
-
-    if groups is None:
-        if len(clips) < 2:
-            return clips, clips[:0]
-        train, validation = train_test_split(clips, test_size=fraction, random_state=SEED)
-        return np.sort(train), np.sort(validation)
-    if len(np.unique(groups[clips])) < 2:
-        return clips, clips[:0]
-    splitter = GroupShuffleSplit(1, test_size=fraction, random_state=SEED)
-    train, validation = next(splitter.split(clips, groups=groups[clips]))
-    return clips[np.sort(train)], clips[np.sort(validation)]
 
 
 def render_protocols() -> str:

@@ -1,142 +1,123 @@
-"""From embeddings to the scores of one corpus: train the probes, test them, and put it into the result's words."""
+"""From embeddings to the scores of one corpus: train the probes, test them, put all runs together."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 
+import msgspec
 import numpy as np
-import torch
 
-from arch_hf.data.spec import ClipTable, Corpus
-from arch_hf.distributed import share_out
+from arch_hf.distributed import Ranks
 from arch_hf.errors import UserError
-from arch_hf.probing import other_probes
-from arch_hf.probing.linear import Bench, Stream, apply_probe, train_probes
-from arch_hf.probing.protocols import Fold, Protocol
-from arch_hf.probing.summary import few_shot_block, summarise
+from arch_hf.probing import few_shot
+from arch_hf.probing.knn import knn
+from arch_hf.probing.linear import ProbeData, RunKey, apply_probe, train_probes
+from arch_hf.probing.protocols import Protocol
+from arch_hf.probing.record import Scores
+from arch_hf.probing.summary import few_shot_scores, summarise
+from arch_hf.probing.task import ProbeTask
+from arch_hf.probing.weighted_sum import weighted_sums
 
 PROBES = ("linear", "knn", "weighted_sum")
 LAYER_BYTES = 1 << 30  # embeddings of the layers that are on the device together
 
+Predictions = dict[str, np.ndarray]
 
-def score_corpus(
-    features: np.ndarray,
-    targets: np.ndarray,
-    class_names: Sequence[str],
-    folds: Sequence[Fold],
-    protocol: Protocol,
-    corpus: Corpus,
-    table: ClipTable,
-    seeds: int = 3,
-    device: str | torch.device = "cpu",
-    accelerator=None,
-    probe: str = "linear",
-    shots: Sequence[int] = (),
-    progress: bool = True,
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """Train and test a probe on every fold with every seed.
 
-    Args:
-        features: float32 [clips, dim], in the table's order; [clips, layers, dim] for the probe "weighted_sum".
-        targets: int64 [clips], or 0 and 1 [clips, classes].
-        folds: of `plan_folds`.
-        seeds: how many probes per fold (seeds 0, 1, ...).
-        accelerator: an accelerate.Accelerator; its ranks share the runs, and each returns the whole result.
-        probe: "linear" (the protocol's), "knn" or "weighted_sum" (see `arch_hf.probing.other_probes`).
-        shots: also train the linear probe on so many clips per class, for the block's "few_shot".
+@dataclass(frozen=True)
+class Probes:
+    """Which probes are trained on each fold.
 
-    Returns:
-        block: "metrics", "runs", "validation", "baselines", "per_class", "confusion", ... (see `arch_hf.probing.summary`).
-        predictions: arrays to be stored beside the result, all that `arch-hf compare` needs.
-
-    Raises:
-        UserError: embeddings that are not finite or far too large, labels out of range, a test set with nothing to score.
+    `probe` is "linear" (the protocol's), "knn" or "weighted_sum"; `seeds` how many with the seeds 0, 1, ...; `shots` also trains the linear one on so
+    many clips per class.
     """
-    if probe not in PROBES:
-        raise UserError(f"unknown probe {probe!r}: choose one of {', '.join(PROBES)}")
-    if probe == "linear":
-        return next(
-            score_layers(
-                [features],
-                targets,
-                class_names,
-                folds,
-                protocol,
-                corpus,
-                table,
-                seeds,
-                device,
-                accelerator,
-                shots,
-                progress,
-            )
-        )
-    if shots:
-        raise UserError(f"few-shot scores are the linear probe's: leave out --shots, or the probe {probe}")
-    _check(features, targets, class_names, table)
-    if probe == "knn":
-        jobs = list(enumerate(folds))
-        outcomes = share_out(
-            accelerator, jobs, lambda mine: other_probes.knn(features, targets, len(class_names), mine)
-        )
-    else:
-        bench = Bench(list(features.transpose(1, 0, 2)), targets, len(class_names), device)
-        outcomes = share_out(
-            accelerator,
-            [Stream(0, index, fold, seed) for index, fold in enumerate(folds) for seed in range(seeds)],
-            lambda mine: other_probes.weighted_sums(bench, mine, protocol, progress),
-        )
-    return share_out(
-        accelerator, [outcomes], lambda mine: [summarise(o, targets, class_names, folds, corpus, table) for o in mine]
-    )[0]
+
+    probe: str = "linear"
+    seeds: int = 3
+    shots: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.probe not in PROBES:
+            raise UserError(f"unknown --probe {self.probe!r}: choose one of {', '.join(PROBES)}")
+        if self.seeds < 1:
+            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
+        if self.shots and (self.probe != "linear" or min(self.shots) < 1):
+            raise UserError("--shots takes numbers of clips per class, 1 or more, and goes with --probe linear")
 
 
 def score_layers(
     layers: Iterable[np.ndarray],
-    targets: np.ndarray,
-    class_names: Sequence[str],
-    folds: Sequence[Fold],
+    task: ProbeTask,
     protocol: Protocol,
-    corpus: Corpus,
-    table: ClipTable,
-    seeds: int = 3,
-    device: str | torch.device = "cpu",
-    accelerator=None,
-    shots: Sequence[int] = (),
+    probes: Probes,
+    ranks: Ranks,
     progress: bool = True,
-) -> Iterator[tuple[dict, dict[str, np.ndarray]]]:
-    """`score_corpus` with the linear probe for each of many layers; yields one (block, predictions) per layer.
+) -> Iterator[tuple[Scores, Predictions]]:
+    """Train and test a probe on every fold with every seed, for each of many layers; yields one (scores, predictions) per layer.
 
-    `layers` are arrays float32 [clips, dim], taken one after the other; as many as fit into LAYER_BYTES train together.
+    Args:
+        layers: arrays float32 [clips, dim] in the order of the task's table, taken one after the other, as many at a time as fit into
+            LAYER_BYTES; for the probe "weighted_sum" one array [clips, layers, dim].
+        task: what is to be learned.
+        protocol: the numbers of the training.
+        probes: which probes.
+        ranks: they share the runs, and each gets the whole result.
+
+    Raises:
+        UserError: embeddings that are not finite or far too large, a test set with nothing to score.
     """
+    if probes.probe != "linear":
+        for features in layers:
+            _check_finite(features, task)
+            yield _score_other(features, task, protocol, probes, ranks, progress)
+        return
     for some in _by_bytes(layers, LAYER_BYTES):
         for features in some:
-            _check(features, targets, class_names, table)
-        bench = Bench(some, targets, len(class_names), device)
-        n_classes = len(class_names)
+            _check_finite(features, task)
+        yield from _score_linear(some, task, protocol, probes, ranks, progress)
 
-        def train_and_test(streams: Sequence[Stream], rule: Protocol, bench=bench) -> list:
-            return [apply_probe(bench, probe) for probe in train_probes(bench, streams, rule, progress)]
 
-        n_runs = len(folds) * seeds
-        streams = [
-            Stream(layer, index, fold, seed)
-            for layer in range(len(some))
-            for index, fold in enumerate(folds)
-            for seed in range(seeds)
+def _score_linear(
+    layers: list[np.ndarray], task: ProbeTask, protocol: Protocol, probes: Probes, ranks: Ranks, progress: bool
+) -> list[tuple[Scores, Predictions]]:
+    data = ProbeData(layers, task.targets, task.n_classes, ranks.device)
+
+    def train_and_test(runs: Sequence[RunKey], rule: Protocol) -> list:
+        return [apply_probe(data, probe) for probe in train_probes(data, runs, rule, progress)]
+
+    runs = [run for layer in range(len(layers)) for run in _runs_of(layer, task, probes)]
+    outcomes = ranks.share_out(runs, lambda mine: train_and_test(mine, protocol))
+    n_runs = len(runs) // len(layers)
+    by_layer = [outcomes[start : start + n_runs] for start in range(0, len(outcomes), n_runs)]
+    results = ranks.share_out(by_layer, lambda mine: [summarise(layer_outcomes, task) for layer_outcomes in mine])
+    if probes.shots:
+        plan = few_shot.few_shot_runs(task, probes.shots, len(layers))
+        rule = few_shot.as_arch_v1_trains(protocol)
+        jobs = list(chain.from_iterable(plan.values()))
+        answers = dict(zip(jobs, ranks.share_out(jobs, lambda mine: train_and_test(mine, rule)), strict=True))
+        results = [
+            (msgspec.structs.replace(scores, few_shot=few_shot_scores(plan, answers, layer, task)), predictions)
+            for layer, (scores, predictions) in enumerate(results)
         ]
-        outcomes = share_out(accelerator, streams, lambda mine, go=train_and_test: go(mine, protocol))
-        by_layer = [outcomes[start : start + n_runs] for start in range(0, len(outcomes), n_runs)]
-        results = share_out(
-            accelerator, by_layer, lambda mine: [summarise(o, targets, class_names, folds, corpus, table) for o in mine]
-        )
-        if shots:
-            plan = other_probes.few_shot_streams(folds, targets, n_classes, shots, len(some))
-            rule = other_probes.as_arch_v1_trains(protocol)
-            jobs = list(chain.from_iterable(plan.values()))
-            outcomes = share_out(accelerator, jobs, lambda mine, go=train_and_test, rule=rule: go(mine, rule))
-            for layer, (block, _) in enumerate(results):
-                block["few_shot"] = few_shot_block(plan, dict(zip(jobs, outcomes, strict=True)), layer, targets)
-        yield from results
+    return results
+
+
+def _score_other(
+    features: np.ndarray, task: ProbeTask, protocol: Protocol, probes: Probes, ranks: Ranks, progress: bool
+) -> tuple[Scores, Predictions]:
+    if probes.probe == "knn":
+        outcomes = ranks.share_out(list(enumerate(task.folds)), lambda mine: knn(features, task, mine))
+    else:
+        data = ProbeData(list(features.transpose(1, 0, 2)), task.targets, task.n_classes, ranks.device)
+        runs = list(_runs_of(0, task, probes))
+        outcomes = ranks.share_out(runs, lambda mine: weighted_sums(data, mine, protocol, progress))
+    return ranks.share_out([outcomes], lambda mine: [summarise(all_outcomes, task) for all_outcomes in mine])[0]
+
+
+def _runs_of(layer: int, task: ProbeTask, probes: Probes) -> Iterator[RunKey]:
+    for index, fold in enumerate(task.folds):
+        for seed in range(probes.seeds):
+            yield RunKey(layer, index, fold, seed)
 
 
 def _by_bytes(layers: Iterable[np.ndarray], limit: int) -> Iterator[list[np.ndarray]]:
@@ -151,12 +132,10 @@ def _by_bytes(layers: Iterable[np.ndarray], limit: int) -> Iterator[list[np.ndar
         yield some
 
 
-def _check(features: np.ndarray, targets: np.ndarray, class_names: Sequence[str], table: ClipTable) -> None:
+def _check_finite(features: np.ndarray, task: ProbeTask) -> None:
     finite = np.isfinite(features).reshape(len(features), -1).all(axis=1)
     if not finite.all():
         bad = np.flatnonzero(~finite)
         raise UserError(
-            f"the embedding of clip {table.clip_id[bad[0]]} is not finite ({len(bad)} such clips); check the encoder"
+            f"the embedding of clip {task.table.clip_id[bad[0]]} is not finite ({len(bad)} such clips); check the encoder"
         )
-    if targets.ndim == 1 and len(targets) and not 0 <= targets.min() <= targets.max() < len(class_names):
-        raise UserError(f"labels go from {targets.min()} to {targets.max()}, but there are {len(class_names)} classes")

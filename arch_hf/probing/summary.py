@@ -5,40 +5,21 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import torch
 
-from arch_hf.data.spec import ClipTable, Corpus
 from arch_hf.errors import UserError
-from arch_hf.probing.linear import Outcome, Stream
+from arch_hf.probing.linear import Outcome, RunKey
 from arch_hf.probing.metrics.scores import average_precision, score
-from arch_hf.probing.protocols import Fold
+from arch_hf.probing.record import ClassScore, FewShot, Run, Score, Scores, score_of_runs
 from arch_hf.probing.statistics import N_RESAMPLES, SEED, TestSet, bootstrap, interval, unit_codes
+from arch_hf.probing.task import Fold, ProbeTask
 
 LARGEST_CONFUSION = 200  # classes; a larger matrix would be most of the file, and the predictions hold it all
 
 
-def summarise(
-    outcomes: Sequence[Outcome],
-    targets: np.ndarray,
-    class_names: Sequence[str],
-    folds: Sequence[Fold],
-    corpus: Corpus,
-    table: ClipTable,
-) -> tuple[dict, dict[str, np.ndarray]]:
-    """The probe's part of a result.
+def summarise(outcomes: Sequence[Outcome], task: ProbeTask) -> tuple[Scores, dict[str, np.ndarray]]:
+    """The scores of all runs together, and what they were made from.
 
     Returns:
-        block:
-            "metrics": name -> "mean" (over folds without weights, then over seeds), "std" (sample standard deviation over all
-                runs, folds and seeds alike; 0 for one run) and "ci95" (see `arch_hf.probing.statistics`).
-            "runs": one per fold and seed: sizes, the learning rate and epoch that were kept, the headline metric on validation,
-                the metrics on test.
-            "validation": the headline metric on validation, mean over the runs; null without validation clips.
-            "baselines": "majority" (each fold's most frequent train class for all, or its train frequencies as scores), and
-                "human" where published.
-            "per_class": clips of the class, precision, recall and F1 over all folds, or average precision (mean over
-                folds that have a positive); means over seeds.
-            "confusion": [true class][predicted class], clips, sum over folds, mean over seeds; null for multi-label.
-            "classes_without_positives": multi-label: fold -> names of the classes that no test clip has, left out of its mean.
-            "left_out_for_leakage", "split_notes", "bootstrap": what was left out, what gave way, how the intervals came about.
+        scores: see `Scores`.
         predictions:
             "clip" int64 [tested]: index into the table; "fold" int64 [tested]; "unit" int64 [tested]: what the bootstrap draws;
             "target" int64 [tested] or uint8 [tested, classes]; "scores" float32 [seeds, tested, classes]: the probe's
@@ -47,90 +28,93 @@ def summarise(
     Raises:
         UserError: a test set without any label.
     """
+    targets, class_names, folds, table = task.targets, task.class_names, task.folds, task.table
     seeds = sorted({outcome.seed for outcome in outcomes})
     by_run = {(outcome.fold_index, outcome.seed): outcome for outcome in outcomes}
     tested = np.concatenate([fold.test for fold in folds])
     units = unit_codes([table.group[i] for i in tested], [table.clip_id[i] for i in tested])
     of_fold = np.concatenate([np.full(len(fold.test), index) for index, fold in enumerate(folds)])
     scores = np.stack([np.concatenate([by_run[f, seed].scores for f in range(len(folds))]) for seed in seeds])
-    runs = [_run(by_run[index, seed], fold, targets, corpus) for index, fold in enumerate(folds) for seed in seeds]
+    runs = [_run(by_run[index, seed], fold, task) for index, fold in enumerate(folds) for seed in seeds]
     tests = [TestSet(scores[:, of_fold == f], targets[fold.test], units[of_fold == f]) for f, fold in enumerate(folds)]
-    validations = [run["validation"] for run in runs]
-    block = {
-        "metrics": _metrics(runs, tests),
-        "runs": runs,
-        "validation": None if None in validations else {corpus.metric: float(np.mean(validations))},
-        "baselines": baselines(targets, len(class_names), folds, corpus),
-        "per_class": _per_class(scores, tests, targets[tested], class_names),
-        "confusion": _confusion(scores, targets[tested], len(class_names)),
-        "bootstrap": {
+    n_units = len(np.unique(units))
+    block = Scores(
+        metrics=_metrics(runs, tests),
+        runs=tuple(runs),
+        validation=_validation(runs, task.metric),
+        baselines=baselines(task),
+        per_class=_per_class(scores, tests, targets[tested], class_names),
+        confusion=_confusion(scores, targets[tested], len(class_names)),
+        classes_without_positives=_without_positives(task),
+        left_out_for_leakage=sum(fold.left_out for fold in folds),
+        split_notes=tuple(dict.fromkeys(fold.note for fold in folds if fold.note)),
+        bootstrap={
             "resamples": N_RESAMPLES,
             "seed": SEED,
-            "unit": "group" if len(np.unique(units)) < len(tested) else "clip",
-            "n_units": len(np.unique(units)),
+            "unit": "group" if n_units < len(tested) else "clip",
+            "n_units": n_units,
         },
-        "left_out_for_leakage": sum(fold.left_out for fold in folds),
-        "split_notes": list(dict.fromkeys(fold.note for fold in folds if fold.note)),
-    }
-    if targets.ndim == 2:
-        block["classes_without_positives"] = {
-            fold.name: [class_names[c] for c in np.flatnonzero(targets[fold.test].sum(0) == 0)]
-            for fold in folds
-            if (targets[fold.test].sum(0) == 0).any()
-        }
+    )
     target = targets[tested] if targets.ndim == 1 else targets[tested].astype(np.uint8)
     return block, {"clip": tested, "fold": of_fold, "unit": units, "target": target, "scores": scores}
 
 
-def _run(outcome: Outcome, fold: Fold, targets: np.ndarray, corpus: Corpus) -> dict:
-    if targets.ndim == 2 and not targets[fold.test].any():
-        raise UserError(f"{corpus.name}, {fold.name}: no test clip has a label, so there is nothing to score")
-    return {
-        "fold": fold.name,
-        "seed": outcome.seed,
-        "n_train": len(fold.train),
-        "n_validation": len(fold.validation),
-        "n_test": len(fold.test),
-        "left_out_for_leakage": fold.left_out,
+def _run(outcome: Outcome, fold: Fold, task: ProbeTask) -> Run:
+    targets = task.targets[fold.test]
+    if targets.ndim == 2 and not targets.any():
+        raise UserError(f"{task.name}, {fold.name}: no test clip has a label, so there is nothing to score")
+    return Run(
+        fold=fold.name,
+        seed=outcome.seed,
+        n_train=len(fold.train),
+        n_validation=len(fold.validation),
+        n_test=len(fold.test),
+        left_out_for_leakage=fold.left_out,
         **outcome.kept,
-        "validation": outcome.validation,
-        "metrics": score(outcome.scores, targets[fold.test]),
-    }
+        validation=outcome.validation,
+        metrics=score(outcome.scores, targets),
+    )
 
 
-def _metrics(runs: Sequence[dict], tests: Sequence[TestSet]) -> dict:
-    resampled = bootstrap(tests)
+def _validation(runs: Sequence[Run], metric: str) -> dict[str, float] | None:
+    values = [run.validation for run in runs]
+    return None if None in values else {metric: float(np.mean(values))}
+
+
+def _metrics(runs: Sequence[Run], tests: Sequence[TestSet]) -> dict[str, Score]:
     n_units = len(np.unique(np.concatenate([test.groups for test in tests])))
     metrics = {}
-    for name, values in resampled.items():
-        scores = [
-            run["metrics"][name] for run in runs
-        ]  # every fold has every seed: the plain mean is the mean of means
-        mean = float(np.mean(scores))
-        low, high = interval(values, mean, n_units)
-        std = float(np.std(scores, ddof=1)) if len(scores) > 1 else 0.0
-        metrics[name] = {"mean": mean, "std": std, "ci95": [max(low, 0.0), min(high, 1.0)]}
+    for name, values in bootstrap(tests).items():
+        low, high = interval(values, score_of_runs(runs, name, None).mean, n_units)
+        metrics[name] = score_of_runs(runs, name, (max(low, 0.0), min(high, 1.0)))
     return metrics
 
 
-def baselines(targets: np.ndarray, n_classes: int, folds: Sequence[Fold], corpus: Corpus) -> dict:
+def _without_positives(task: ProbeTask) -> dict[str, tuple[str, ...]]:
+    if task.targets.ndim == 1:
+        return {}
+    empty = {fold.name: np.flatnonzero(task.targets[fold.test].sum(0) == 0) for fold in task.folds}
+    return {name: tuple(task.class_names[c] for c in classes) for name, classes in empty.items() if len(classes)}
+
+
+def baselines(task: ProbeTask) -> dict[str, dict[str, float]]:
     """Scores without listening: the majority class of each fold's train clips; and people's, where published."""
     by_fold = []
-    for fold in folds:
-        train = targets[fold.train]
-        frequency = np.bincount(train, minlength=n_classes) if train.ndim == 1 else train.mean(0)
-        constant = np.broadcast_to(frequency.astype(np.float64), (len(fold.test), n_classes)).copy()
-        by_fold.append(score(constant, targets[fold.test]))
+    for fold in task.folds:
+        train = task.targets[fold.train]
+        frequency = np.bincount(train, minlength=len(task.class_names)) if train.ndim == 1 else train.mean(0)
+        constant = np.broadcast_to(frequency.astype(np.float64), (len(fold.test), len(task.class_names))).copy()
+        by_fold.append(score(constant, task.targets[fold.test]))
     found = {"majority": {name: float(np.mean([scores[name] for scores in by_fold])) for name in by_fold[0]}}
-    if corpus.human_accuracy is not None:
-        found["human"] = {"accuracy": corpus.human_accuracy}
+    if task.human_accuracy is not None:
+        found["human"] = {"accuracy": task.human_accuracy}
     return found
 
 
-def _confusion(scores: np.ndarray, targets: np.ndarray, n_classes: int) -> list[list[float]] | None:
+def _confusion(scores: np.ndarray, targets: np.ndarray, n_classes: int) -> tuple[tuple[float, ...], ...] | None:
     if targets.ndim == 2 or n_classes > LARGEST_CONFUSION:
         return None
-    return _count(scores, targets, n_classes).tolist()
+    return tuple(map(tuple, _count(scores, targets, n_classes).tolist()))
 
 
 def _count(scores: np.ndarray, targets: np.ndarray, n_classes: int) -> np.ndarray:
@@ -141,7 +125,7 @@ def _count(scores: np.ndarray, targets: np.ndarray, n_classes: int) -> np.ndarra
 
 def _per_class(
     scores: np.ndarray, tests: Sequence[TestSet], targets: np.ndarray, class_names: Sequence[str]
-) -> list[dict]:
+) -> tuple[ClassScore, ...]:
     if targets.ndim == 1:
         counts = _count(scores, targets, len(class_names))
         found, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
@@ -157,35 +141,34 @@ def _per_class(
         mean = np.where(has, precisions, 0).sum(0) / np.maximum(has.sum(0), 1)
         columns = {"n_test": targets.sum(0).astype(int), "average_precision": np.where(has.any(0), mean, np.nan)}
     rows = zip(*(values.tolist() for values in columns.values()), strict=True)
-    return [
-        {"class": name} | {key: None if value != value else value for key, value in zip(columns, row, strict=True)}
+    return tuple(
+        ClassScore(
+            class_name=name,
+            **{key: None if value != value else value for key, value in zip(columns, row, strict=True)},
+        )
         for name, row in zip(class_names, rows, strict=True)
-    ]
+    )
 
 
 def _average_precisions(test: TestSet) -> np.ndarray:
     return average_precision(torch.from_numpy(test.scores), torch.from_numpy(test.targets)).mean(0).numpy()
 
 
-def few_shot_block(
-    plan: Mapping[int, Sequence[Stream]], outcomes: Mapping[Stream, Outcome], layer: int, targets: np.ndarray
-) -> dict:
+def few_shot_scores(
+    plan: Mapping[int, Sequence[RunKey]], outcomes: Mapping[RunKey, Outcome], layer: int, task: ProbeTask
+) -> dict[str, FewShot]:
     """shots -> {"draws", "metrics": name -> mean over folds and draws, std over draws}."""
     block = {}
-    for n_shots, streams in plan.items():
+    for n_shots, runs in plan.items():
         by_draw: dict[int, list[dict]] = {}
-        for stream in streams:
-            if stream.layer == layer:
-                metrics = score(outcomes[stream].scores, targets[stream.fold.test])
-                by_draw.setdefault(stream.seed, []).append(metrics)
+        for run in runs:
+            if run.layer == layer:
+                metrics = score(outcomes[run].scores, task.targets[run.fold.test])
+                by_draw.setdefault(run.seed, []).append(metrics)
         means = {
             name: [np.mean([fold[name] for fold in folds]) for folds in by_draw.values()]
             for name in next(iter(by_draw.values()))[0]
         }
-        block[str(n_shots)] = {
-            "draws": len(by_draw),
-            "metrics": {
-                name: {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=1))} for name, v in means.items()
-            },
-        }
+        spread = {n: {"mean": float(np.mean(v)), "std": float(np.std(v, ddof=1))} for n, v in means.items()}
+        block[str(n_shots)] = FewShot(draws=len(by_draw), metrics=spread)
     return block

@@ -3,7 +3,6 @@
 import json
 import shutil
 import tempfile
-from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +12,7 @@ from huggingface_hub import HfApi
 
 from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
+from arch_hf.files import shipped
 from arch_hf.publishing.card import copy_results, decode
 from arch_hf.publishing.hub import attempt, check_repo_id, read_file, upload_folder
 
@@ -138,7 +138,7 @@ def find_card(repo_id: str, card: Path | None, folder: Path) -> str:
             raise UserError(f"no card {card}")
         return Path(card).read_text(encoding="utf-8")
     name = repo_id.split("/")[-1]
-    own = files("model_cards") / f"{name}.md"
+    own = shipped("model_cards") / f"{name}.md"
     if own.is_file():
         return own.read_text(encoding="utf-8")
     if (folder / "README.md").is_file():

@@ -4,13 +4,12 @@ import json
 import re
 import string
 import sys
-from importlib.resources import files
 from pathlib import Path
 
 from arch_hf.data.registry import CORPUS_NAMES
 from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
-from arch_hf.files import write_atomically
+from arch_hf.files import shipped, write_atomically
 from arch_hf.publishing.card import decode, merge_results
 from arch_hf.publishing.results import PAPER, Entry, collect
 
@@ -44,7 +43,7 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
     encoder = AudioEncoder.from_pretrained(str(folder))
     sha = encoder.weights_sha256
     entries, held_back = collect(
-        results_dir, f"the weights in {folder}", lambda m: m["weights_sha256"] == sha, allow_incomplete
+        results_dir, f"the weights in {folder}", lambda model: model.weights_sha256 == sha, allow_incomplete
     )
     for reason in held_back:
         print(f"not in the card: {reason}", file=sys.stderr)
@@ -59,7 +58,7 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
 
 
 def _from_template(folder: Path, model: dict, repo_id: str) -> str:
-    template = string.Template((files("model_cards") / "template.md").read_text(encoding="utf-8"))
+    template = string.Template((shipped("model_cards") / "template.md").read_text(encoding="utf-8"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return template.substitute(
         name=repo_id.split("/")[-1],

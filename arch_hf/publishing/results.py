@@ -17,7 +17,7 @@ from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, decode, merge_results, published, rank
 from arch_hf.publishing.hub import NOTHING, attempt, check_repo_id, edit_files
-from arch_hf.results.result import read_result, why_not_comparable
+from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 
 NAMESPACE = "arch"  # of the corpora on the Hub
 PAPER = "https://arxiv.org/abs/2405.00934"
@@ -88,7 +88,7 @@ def push_results(
     """
     results_dir, repo_id = Path(results_dir), repo_id or model_id
     _check_has_page(repo_id)
-    entries, held_back = collect(results_dir, model_id, lambda model: model["id"] == model_id, allow_incomplete)
+    entries, held_back = collect(results_dir, model_id, lambda model: model.id == model_id, allow_incomplete)
     again = f"arch-hf publish results {results_dir} --model_id {model_id}"
     again += f" --repo_id {repo_id}" if repo_id != model_id else ""
     again += " --create_pr" if create_pr else ""
@@ -134,7 +134,7 @@ def _check_has_page(repo_id: str) -> None:
 
 
 def collect(
-    results_dir: Path, who: str, is_theirs: Callable[[dict], bool], allow_incomplete: bool = False
+    results_dir: Path, who: str, is_theirs: Callable[[ModelFacts], bool], allow_incomplete: bool = False
 ) -> tuple[list[Entry], list[str]]:
     """The publishable results of one model below a folder, in the order of Table 1, and why others of it are held back.
 
@@ -152,15 +152,15 @@ def collect(
     found, others, weights = [], set(), {}
     for path in sorted(Path(results_dir).rglob("*.json")):
         try:
-            result = read_result(path)
+            result = Result.read(path)
         except UserError as error:
             print(f"passed over: {error}", file=sys.stderr)
             continue
-        if not is_theirs(result["model"]):
-            others.add(result["model"]["id"])
-        elif result["layer"] == -1:
+        if not is_theirs(result.model):
+            others.add(result.model.id)
+        elif result.layer == -1:
             found.append((path, result))
-            weights.setdefault(result["model"]["weights_sha256"], path)
+            weights.setdefault(result.model.weights_sha256, path)
     if not found:
         hint = f"; there are results of {', '.join(sorted(others))}" if others else ""
         raise UserError(f"no result of {who} on its last layer in {results_dir}{hint}")
@@ -169,7 +169,7 @@ def collect(
         raise UserError(f"{first} and {second} are of different weights: evaluate the model again with --overwrite")
     entries, held_back, off_hub = [], [], []
     for path, result in found:
-        if hub_dataset(result)[0] is None:
+        if hub_dataset(result.dataset)[0] is None:
             off_hub.append(path.name)
         elif reason := _why_held_back(result, allow_incomplete):
             held_back.append(f"{path.name}: {reason}")
@@ -188,23 +188,22 @@ def _order(entry: Entry) -> tuple:
     return place, entry.dataset_id, entry.args["protocol"]
 
 
-def _why_held_back(result: dict, allow_incomplete: bool) -> str | None:
-    doubt = why_not_comparable(result)
-    if doubt and not allow_incomplete and (not result["complete"] or result["dataset"].get("limit")):
-        return f"{doubt}; evaluate again, or publish it as it is with --allow_incomplete"
+def _why_held_back(result: Result, allow_incomplete: bool) -> str | None:
+    if result.caveat and not allow_incomplete and (not result.complete or result.dataset.limit):
+        return f"{result.caveat}; evaluate again, or publish it as it is with --allow_incomplete"
     return None
 
 
-def hub_dataset(result: dict) -> tuple[str | None, str | None]:
+def hub_dataset(dataset: DatasetFacts) -> tuple[str | None, str | None]:
     """The data set's id on the Hub (None if it is not there), and its name if it is one of the twelve.
 
     Example:
-        >>> hub_dataset({"dataset": {"id": "arch/esc50", "revision": None}})
+        >>> hub_dataset(DatasetFacts(id="arch/esc50", task="single_label", n_clips=2000))
         ('arch/esc50', 'esc50')
-        >>> hub_dataset({"dataset": {"id": "me/birds", "revision": "a1b2"}})
+        >>> hub_dataset(DatasetFacts(id="me/birds", task="single_label", n_clips=9, revision="a1b2"))
         ('me/birds', None)
     """
-    name, revision = result["dataset"]["id"], result["dataset"].get("revision")
+    name, revision = dataset.id, dataset.revision
     corpus = name.removeprefix(f"{NAMESPACE}/")
     if corpus in CORPUS_NAMES:
         return f"{NAMESPACE}/{corpus}", corpus
@@ -213,22 +212,21 @@ def hub_dataset(result: dict) -> tuple[str | None, str | None]:
     return name, None
 
 
-def _entry(result: dict) -> Entry:
-    dataset, protocol = result["dataset"], result["protocol"]
-    dataset_id, corpus = hub_dataset(result)
-    key = "accuracy" if dataset["task"] == "single_label" else "map_macro"
-    score, (metric, metric_name) = result["metrics"][key], METRICS[key]
-    doubt = why_not_comparable(result)
+def _entry(result: Result) -> Entry:
+    dataset, protocol = result.dataset, result.protocol
+    dataset_id, corpus = hub_dataset(dataset)
+    score, (metric, metric_name) = result.headline, METRICS[result.metric]
+    doubt = result.caveat
     args = {
         "benchmark": BENCHMARK,
         "protocol": protocol["name"],
         "protocol_version": str(protocol["version"]),
-        "weights_sha256": result["model"]["weights_sha256"],
+        "weights_sha256": result.model.weights_sha256,
     }
-    if dataset.get("fingerprint"):
-        args["dataset_fingerprint"] = dataset["fingerprint"]
-    if score.get("ci95") and None not in score["ci95"]:
-        args["ci95"] = list(score["ci95"])
+    if dataset.fingerprint:
+        args["dataset_fingerprint"] = dataset.fingerprint
+    if score.ci95:
+        args["ci95"] = list(score.ci95)
     if doubt:
         args["incomplete"] = doubt
     name = f"{metric_name} ({protocol['name']} {protocol['version']}{', incomplete' if doubt else ''})"
@@ -241,11 +239,11 @@ def _entry(result: dict) -> Entry:
             task_name=TASK[1],
             dataset_type=dataset_id,
             dataset_name=get_corpus(corpus).title if corpus else dataset_id,
-            dataset_config=dataset.get("config") or "default",
+            dataset_config=dataset.config or "default",
             dataset_split=_split(result),
-            dataset_revision=dataset.get("revision"),
+            dataset_revision=dataset.revision,
             metric_type=metric,
-            metric_value=score["mean"],
+            metric_value=score.mean,
             metric_name=name,
             metric_args=args,
             source_url=PAPER,
@@ -265,9 +263,9 @@ def task_id(corpus: str, protocol: str) -> str:
     return corpus if protocol == "arch-v1" else f"{corpus}_{protocol}"
 
 
-def _split(result: dict) -> str:
+def _split(result: Result) -> str:
     """What was tested on, as `load_dataset(split=...)` writes it: "test", or every fold in turn, "fold_1+fold_2+..."."""
-    folds = dict.fromkeys(run["fold"] for run in result["runs"])
+    folds = dict.fromkeys(run.fold for run in result.runs)
     return "+".join(sorted(folds, key=lambda name: (len(name), name))) or "test"
 
 

@@ -7,8 +7,11 @@ Table 2 stands in the view that it belongs to: arch-v1, last layer.
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from arch_hf.reports.reading import Result
+from arch_hf.probing.protocols import get_protocol
+from arch_hf.reports.reading import Filed
+from arch_hf.results.result import Result
 from arch_hf.results.table2 import TABLE2_MODELS
 
 DOMAINS = {"events": "Acoustic events", "music": "Music", "speech": "Speech", "other": "Other corpora"}
@@ -61,6 +64,7 @@ class Cell:
     best: bool = False
     rank: float | None = None
     result: Result | None = None  # None: published
+    path: Path | None = None  # of the result's file
 
 
 @dataclass
@@ -121,7 +125,7 @@ class Board:
     """Everything a report shows. `views[0]` is arch-v1 at the last layer; the others follow by protocol, then layer."""
 
     views: list[View]
-    results: list[Result]
+    results: list[Filed]
     warnings: list[str]
 
 
@@ -151,7 +155,7 @@ def percent(value: float) -> float:
     return round(100 * value + 1e-9, 2)
 
 
-def build_board(results: Iterable[Result]) -> Board:
+def build_board(results: Iterable[Filed]) -> Board:
     """Sort results into views, set the paper's rows beside those they compare with, and work out what is best.
 
     Example:
@@ -162,9 +166,11 @@ def build_board(results: Iterable[Result]) -> Board:
         ['HuBERT-AS']
     """
     results = list(results)
-    groups: dict[tuple[str, str, int], list[Result]] = {(*reference_protocol(), -1): []}
-    for result in results:
-        groups.setdefault((result.protocol, result.protocol_version, result.layer), []).append(result)
+    groups: dict[tuple[str, str, int], list[Filed]] = {(*reference_protocol(), -1): []}
+    for filed in results:
+        protocol = filed.result.protocol
+        key = (protocol["name"], str(protocol["version"]), filed.result.layer)
+        groups.setdefault(key, []).append(filed)
     warnings: list[str] = []
     views = [
         _build_view(*key, groups[key], warnings)
@@ -175,25 +181,24 @@ def build_board(results: Iterable[Result]) -> Board:
 
 def reference_protocol() -> tuple[str, str]:
     """Name and version of the protocol that Table 2 belongs to."""
-    from arch_hf.probing.protocols import get_protocol
-
     protocol = get_protocol("arch-v1")
     return protocol.name, protocol.version
 
 
-def _build_view(protocol: str, version: str, layer: int, results: Sequence[Result], warnings: list[str]) -> View:
+def _build_view(protocol: str, version: str, layer: int, filed: Sequence[Filed], warnings: list[str]) -> View:
     published = published_rows() if (protocol, layer) == ("arch-v1", -1) else []
     own: dict[tuple, Row] = {}
-    for result in results:
-        row = own.setdefault((result.model_id, result.revision, result.weights), _own_row(result))
+    for path, result in filed:
+        model = result.model
+        row = own.setdefault((model.id, model.revision, model.weights_sha256), _own_row(result))
         if result.corpus in row.cells:
-            kept = row.cells[result.corpus].result
-            warnings.append(f"{result.path}: left out, {kept.path} holds the same model, corpus, protocol and layer")
+            kept = row.cells[result.corpus].path
+            warnings.append(f"{path}: left out, {kept} holds the same model, corpus, protocol and layer")
             continue
-        row.cells[result.corpus] = Cell(result.mean, result.caveat, result=result)
+        row.cells[result.corpus] = Cell(result.headline.mean, result.caveat, result=result, path=path)
     rows = published + sorted(own.values(), key=lambda row: (row.model_id.lower(), row.model_id, row.revision or ""))
     rows.sort(key=lambda row: (*SIZES, "").index(row.size))  # stable: by size, published first
-    view = View(protocol, version, layer, _columns(results), rows)
+    view = View(protocol, version, layer, _columns(result for _, result in filed), rows)
     _set_differences(view)
     _mark_best(view)
     _average(view)
@@ -221,16 +226,17 @@ def published_rows() -> list[Row]:
 
 
 def _own_row(result: Result) -> Row:
-    known = next((model for model in TABLE2_MODELS if model.model_id == result.model_id), None)
+    model = result.model
+    known = next((row for row in TABLE2_MODELS if row.model_id == model.id), None)
     return Row(
-        name=result.model_id,
-        model_id=result.model_id,
-        revision=result.revision,
-        size=known.size if known else size_class(result.n_parameters),
+        name=model.id,
+        model_id=model.id,
+        revision=model.revision,
+        size=known.size if known else size_class(model.n_parameters),
         audioset=bool(known and known.audioset),
         published=False,
-        n_parameters=result.n_parameters,
-        gflop_per_second=result.gflop_per_second or (known.gflop_per_second if known else None),
+        n_parameters=model.n_parameters or None,
+        gflop_per_second=model.gflop_per_second or (known.gflop_per_second if known else None),
     )
 
 
@@ -315,7 +321,7 @@ def _notes(view: View) -> list[str]:
     notes = []
     for column in view.columns:
         results = [row.cells[column.key].result for row in view.own_rows if row.comparable(column.key) is not None]
-        sizes = sorted({result.n_clips for result in results})
+        sizes = sorted({result.dataset.n_clips for result in results})
         if len(sizes) > 1:
             notes.append(
                 f"{column.title}: the scores come from different numbers of clips ({', '.join(map(str, sizes))})"
@@ -346,8 +352,8 @@ def layer_tables(board: Board) -> list[LayerTable]:
     tables: dict[tuple, LayerTable] = {}
     for view in board.views:
         for row in view.own_rows:
-            first = next(iter(row.cells.values())).result
-            key = (first.model_id, first.revision, first.weights, view.protocol, view.version)
+            first = next(iter(row.cells.values())).result.model
+            key = (first.id, first.revision, first.weights_sha256, view.protocol, view.version)
             table = tables.get(key)
             if table is None:
                 name = f"{view.protocol} {view.version}"

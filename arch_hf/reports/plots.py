@@ -92,7 +92,7 @@ def planned_plots(board: Board) -> list[tuple[str, Callable[[], Figure]]]:
         if view.layer != -1:
             continue
         end = "" if view is board.views[0] else "_" + safe_name(f"{view.protocol}_{view.version}")
-        if any(cell.result and cell.result.interval for row in view.own_rows for cell in row.cells.values()):
+        if any(cell.result and cell.result.headline.ci95 for row in view.own_rows for cell in row.cells.values()):
             plots.append(("intervals" + end, lambda view=view: detail.intervals(view)))
         if views.radar_rows(view):
             plots.append(("radar" + end, lambda view=view: views.radar(view)))

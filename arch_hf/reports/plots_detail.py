@@ -18,7 +18,7 @@ from arch_hf.reports.plots_style import (
     safe_name,
     text_width,
 )
-from arch_hf.reports.reading import Result
+from arch_hf.results.result import Result
 
 MOST_IN_INTERVALS = 10
 MOST_CONFUSIONS = 6
@@ -55,7 +55,7 @@ def _draw_intervals(axes, rows: list[Row], column: Column, published: dict[str, 
     for ranked, colour in ((True, COLOURS[0]), (False, "#999999")):
         chosen = [(place, row.cells[column.key]) for place, row in enumerate(rows)]
         chosen = [(place, cell) for place, cell in chosen if (cell.caveat is None) == ranked]
-        bars = [(place, *cell.result.interval) for place, cell in chosen if cell.result.interval]
+        bars = [(place, *cell.result.headline.ci95) for place, cell in chosen if cell.result.headline.ci95]
         if bars:
             places, lows, highs = zip(*bars, strict=True)
             axes.hlines(
@@ -121,7 +121,7 @@ def _draw_layers(axes, table: LayerTable, column: Column, layers: list[int], ind
     look = {"color": COLOURS[index], "linestyle": DASHES[index], "marker": MARKERS[index]}
     name = label(table.model_id) + (f" @ {table.revision[:7]}" if table.revision else "")
     axes.plot(places, [100 * cell.value for _, cell in found], markersize=3.5, linewidth=1.5, label=name, **look)
-    bands = [(place, *cell.result.interval) for place, cell in found if cell.result.interval]
+    bands = [(place, *cell.result.headline.ci95) for place, cell in found if cell.result.headline.ci95]
     if bands:
         at, low, high = zip(*bands, strict=True)
         axes.fill_between(
@@ -138,8 +138,8 @@ def confusion_plots(board: Board) -> Iterator[tuple[str, Callable[[], Figure]]]:
             for cell in row.cells.values():
                 result = cell.result
                 if result.confusion and len(found) < MOST_CONFUSIONS:
-                    parts = [result.model_id, result.corpus] + (
-                        [result.protocol] if result.protocol != "arch-v1" else []
+                    parts = [result.model.id, result.corpus] + (
+                        [result.protocol["name"]] if result.protocol["name"] != "arch-v1" else []
                     )
                     name = "confusion_" + "_".join(map(safe_name, parts))
                     while name in found:
@@ -151,9 +151,9 @@ def confusion_plots(board: Board) -> Iterator[tuple[str, Callable[[], Figure]]]:
 
 def confusion(result: Result) -> Figure:
     """Rows are the truth, each adds up to 100%. Cividis grows lighter evenly, so that it reads in grey and for any colour vision."""
-    n = len(result.classes)
+    n = len(result.per_class)
     shares = [[100 * count / (sum(row) or 1) for count in row] for row in result.confusion]
-    names = [label(name, 24) for name in result.classes]
+    names = [label(name, 24) for name in result.class_names]
     size, cell = (8, 0.32) if n <= 20 else (6, 0.17) if n <= 60 else (4.5, min(0.11, 13 / n))
     side, room = max(2.6, cell * n), text_width(names, size) + 0.5
     figure = Figure(figsize=(room + side + 3, room + side + 0.8))
@@ -174,7 +174,7 @@ def confusion(result: Result) -> Figure:
     )
     figure.text((room + side / 2) / figure.get_figwidth(), 0.15 / figure.get_figheight(), "Guess", ha="center")
     axes.set_title(
-        f"{label(result.model_id, 48)}\n{label(result.corpus)}, {label(result.protocol)}, {layer_name(result.layer)}"
+        f"{label(result.model.id, 48)}\n{label(result.corpus)}, {label(result.protocol['name'])}, {layer_name(result.layer)}"
     )
     figure.colorbar(image, cax=axes_at(figure, room + side + 0.15, room, 0.16, side), label="Share of the row (%)")
     return figure

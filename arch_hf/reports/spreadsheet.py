@@ -29,7 +29,13 @@ def render(board: Board) -> str:
 
 def _key(row: Row) -> tuple:
     first = next(iter(row.cells.values())).result
-    return ((*SIZES, "").index(row.size), row.published, row.model_id, row.revision, first.weights if first else None)
+    return (
+        (*SIZES, "").index(row.size),
+        row.published,
+        row.model_id,
+        row.revision,
+        first.model.weights_sha256 if first else None,
+    )
 
 
 def _facts(row: Row) -> dict[str, object]:
@@ -65,8 +71,8 @@ _SUMMARY = ("mean events", "mean music", "mean speech", "mean all", "mean rank",
 def _parts(cell: Cell) -> dict[str, object]:
     """Column suffix to value, of one score."""
     parts: dict[str, object] = {"": f"{percent(cell.value):.2f}"}
-    if cell.result and cell.result.interval:
-        low, high = cell.result.interval
+    if cell.result and cell.result.headline.ci95:
+        low, high = cell.result.headline.ci95
         parts |= {"/ci95_low": f"{percent(low):.2f}", "/ci95_high": f"{percent(high):.2f}"}
     if cell.delta is not None:
         parts["/delta"] = f"{percent(cell.delta):.2f}"

@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from safetensors import SafetensorError, safe_open
 
 from arch_hf.errors import UserError
 from arch_hf.probing.metrics.scores import score
 from arch_hf.probing.statistics import TestSet, bootstrap, interval, two_sided_p
-from arch_hf.results.result import read_result
+from arch_hf.results.result import Result
 
 LEVEL = 0.05  # a difference with a smaller p is called one
 
@@ -54,7 +55,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     Raises:
         UserError: a file cannot be read, the predictions are missing, or the two do not answer the same question.
     """
-    results = [read_result(path) for path in (first, second)]
+    results = [Result.read(path) for path in (first, second)]
     _refuse_unlike(results, (first, second))
     tested = [_Tested(path) for path in (first, second)]
     common = sorted(tested[0].row.keys() & tested[1].row.keys())
@@ -103,8 +104,6 @@ class _Tested:
     """The predictions beside a result: `arrays` as `score_corpus` made them, and `row`, clip_id -> row."""
 
     def __init__(self, result_path: str | Path):
-        from safetensors import SafetensorError, safe_open
-
         path = Path(result_path).with_suffix(".predictions.safetensors")
         try:
             with safe_open(path, framework="numpy") as file:
@@ -117,12 +116,12 @@ class _Tested:
         self.row = {clip_ids[clip]: row for row, clip in enumerate(self.arrays["clip"])}
 
 
-def _refuse_unlike(results: list[dict], paths: tuple) -> None:
+def _refuse_unlike(results: list[Result], paths: tuple) -> None:
     """Two results can be compared if they tested on the same data by the same rules; models, layers and seeds may differ."""
     facts = {
-        "dataset": lambda result: result["dataset"]["id"],
-        "fingerprint of the dataset": lambda result: result["dataset"]["fingerprint"],
-        "protocol": lambda result: f"{result['protocol']['name']} {result['protocol']['version']}",
+        "dataset": lambda result: result.dataset.id,
+        "fingerprint of the dataset": lambda result: result.dataset.fingerprint,
+        "protocol": lambda result: result.protocol_title,
     }
     for fact, of in facts.items():
         first, second = map(of, results)
@@ -130,9 +129,7 @@ def _refuse_unlike(results: list[dict], paths: tuple) -> None:
             raise UserError(f"cannot compare: {paths[0]} has {fact} {first}, {paths[1]} has {second}")
 
 
-def _names(results: list[dict], paths: tuple) -> tuple[str, str]:
+def _names(results: list[Result], paths: tuple) -> tuple[str, str]:
     """The models' ids, with the layer where it is not the last; the paths where those are the same."""
-    names = [
-        result["model"]["id"] + (f" (layer {result['layer']})" if result["layer"] != -1 else "") for result in results
-    ]
+    names = [result.model.id + (f" (layer {result.layer})" if result.layer != -1 else "") for result in results]
     return tuple(names if names[0] != names[1] else map(str, paths))

@@ -1,205 +1,308 @@
-"""The result of one model on one corpus: a JSON file that says everything, written whole or not at all."""
+"""The result of one model on one corpus at one layer: what it holds, its file, and the one check that every reader shares.
+
+A result file is strict JSON, written whole or not at all, and ends with a checksum of itself. The types below are its schema
+(`json_schema`): a file that does not fit them is not a result, whoever reads it.
+"""
 
 import hashlib
+import html
 import json
-import shlex
-import sys
-from importlib.metadata import version
+import math
+import re
 from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta, Struct
 
 from arch_hf.data.registry import CORPUS_NAMES
+from arch_hf.data.spec import HEADLINE
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
-from arch_hf.probing.protocols import get_protocol
+from arch_hf.probing.record import ClassScore, Count, FewShot, Fraction, Run, Score
+from arch_hf.results import schema1
+from arch_hf.results.text import METRIC_NAMES, percent
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
-def model_folder(output_dir: str | Path, model_id: str) -> Path:
-    """Where a model's results lie: its id, or its local path as given, with "/" as "__".
+class ModelFacts(Struct, frozen=True, kw_only=True, rename={"class_name": "class"}):
+    """The encoder. `weights_sha256`, `config_sha256` and `code_sha256` (null without remote code) say which one, whatever its id;
+    `gflop_per_second` is of audio."""
+
+    id: str
+    revision: str | None = None
+    weights_sha256: str | None = None
+    config_sha256: str | None = None
+    code_sha256: str | None = None
+    class_name: str | None = None
+    n_parameters: Count | None = None
+    sampling_rate: Count | None = None
+    embedding_size: Count | None = None
+    n_layers: Count | None = None
+    gflop_per_second: float | None = None
+
+
+class ExcludedClip(Struct, frozen=True):
+    """A clip that could not be used as it is."""
+
+    clip_id: str
+    reason: str
+
+
+class DatasetFacts(Struct, frozen=True, kw_only=True):
+    """The data. `fingerprint` covers every clip's id, audio, split, group and labels; `n_clips` were scored, of `n_clips_expected` in
+    the full corpus; `excluded_clips` could not be used, `missing_clips` were not there when the corpus was prepared."""
+
+    id: str
+    task: Literal["single_label", "multi_label"]
+    n_clips: Count
+    config: str | None = None
+    revision: str | None = None
+    fingerprint: str | None = None
+    domain: str = "other"
+    n_clips_expected: Count | None = None
+    n_classes: Count | None = None
+    limit: int | None = None
+    excluded_clips: tuple[ExcludedClip, ...] = ()
+    missing_clips: tuple[str, ...] = ()
+
+
+class Published(Struct, frozen=True, kw_only=True):
+    """The published score beside ours; `delta` is ours minus theirs."""
+
+    value: Fraction
+    source: str
+    delta: float
+
+
+class LayerCurve(Struct, frozen=True, kw_only=True):
+    """Each layer's mean validation score, and the layer that it chooses."""
+
+    by: str
+    best: int | None
+    validation: dict[str, Fraction | None]
+
+
+class Timing(Struct, frozen=True, kw_only=True):
+    """What the run took. Rates are null where everything was stored already."""
+
+    decode_s: float | None = None
+    extract_s: float | None = None
+    probe_s: float | None = None
+    clips_per_s: float | None = None
+    audio_s_per_s: float | None = None
+
+
+class Result(Struct, frozen=True, kw_only=True):
+    """One model on one corpus under one protocol at one layer: the content of a result file. Scores are fractions in [0, 1].
+
+    `identity` is the hash of all that the numbers depend on; `protocol` holds its name, its version and every number of it; `layer` is -1 for
+    the last, else the index of a hidden state; `baselines` are scores without the encoder: name -> metric -> fraction; `complete` says
+    that every clip could be used.
 
     Example:
-        >>> model_folder("results", "facebook/hubert-base-ls960").as_posix()
-        'results/facebook__hubert-base-ls960'
+        >>> result = Result(
+        ...     complete=True, model=ModelFacts(id="me/model"), layer=-1, protocol={"name": "arch-v1", "version": "2.0"},
+        ...     dataset=DatasetFacts(id="arch/esc50", task="single_label", n_clips=2000),
+        ...     metrics={"accuracy": Score(mean=0.5, ci95=(0.45, 0.55))})
+        >>> result
+        me/model on esc50, arch-v1 2.0, last layer: accuracy 50.00 (45.00 to 55.00)
+        >>> result.headline.mean, result.to_dict()["dataset"]["n_clips"]
+        (0.5, 2000)
     """
-    name = model_id.rstrip("/").replace("/", "__")
-    return Path(output_dir) / (Path(model_id).resolve().name if name in ("", ".", "..") else name)
+
+    schema_version: int = SCHEMA_VERSION
+    complete: bool
+    model: ModelFacts
+    dataset: DatasetFacts
+    protocol: dict[str, Any]
+    layer: Annotated[int, Meta(ge=-1)]
+    metrics: dict[str, Score]
+    runs: tuple[Run, ...] = ()
+    validation: dict[str, Fraction] | None = None
+    baselines: dict[str, dict[str, Fraction]] = {}
+    published: Published | None = None
+    per_class: tuple[ClassScore, ...] = ()
+    confusion: tuple[tuple[float, ...], ...] | None = None
+    classes_without_positives: dict[str, tuple[str, ...]] = {}
+    left_out_for_leakage: Count = 0
+    split_notes: tuple[str, ...] = ()
+    bootstrap: dict[str, Any] = {}
+    few_shot: dict[str, FewShot] = {}
+    layer_curve: LayerCurve | None = None
+    timing: Timing = Timing()
+    identity: str | None = None
+    created: str | None = None
+    environment: dict[str, Any] = {}
+
+    @property
+    def metric(self) -> str:
+        """The name of the headline metric."""
+        return HEADLINE[self.dataset.task]
+
+    @property
+    def headline(self) -> Score:
+        return self.metrics[self.metric]
+
+    @property
+    def corpus(self) -> str:
+        """The corpus as tables name it: without the namespace `arch/`, with the config of a dataset that has several."""
+        name, config = self.dataset.id.removeprefix("arch/"), self.dataset.config
+        return f"{name} ({config})" if config and config != "default" and "/" in name else name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The classes in the order of `per_class` and `confusion`; none where the result does not list them."""
+        return tuple(score.class_name for score in self.per_class)
+
+    @property
+    def class_scores(self) -> tuple[float | None, ...]:
+        """Of each class the recall, or the average precision; None where no test clip is of it."""
+        name = "average_precision" if self.metric == "map_macro" else "recall"
+        return tuple(getattr(score, name) if score.n_test else None for score in self.per_class)
+
+    @property
+    def protocol_title(self) -> str:
+        return f"{self.protocol['name']} {self.protocol['version']}"
+
+    @property
+    def caveat(self) -> str | None:
+        """Why the score must not stand beside published numbers, or None when it may."""
+        dataset = self.dataset
+        if not self.complete:
+            return "incomplete: some clips could not be used"
+        if dataset.limit:
+            return f"limited to {dataset.limit} clips per split"
+        if dataset.n_clips_expected and dataset.n_clips + len(dataset.excluded_clips) < dataset.n_clips_expected:
+            return f"holds {dataset.n_clips} of {dataset.n_clips_expected} clips"
+        return None
+
+    def to_dict(self) -> dict[str, Any]:
+        """The content of the result file as plain values."""
+        return msgspec.to_builtins(self)
+
+    def write(self, path: str | Path) -> None:
+        """Write the file atomically, as strict JSON with a checksum of itself at its end.
+
+        Raises:
+            UserError: the folder cannot be written.
+            ValueError: a number is not finite or out of its range: nothing is written.
+        """
+        text = json.dumps({**self.to_dict(), "checksum": _BLANK}, indent=1, ensure_ascii=False, allow_nan=False)
+        data = text.encode() + b"\n"
+        data = data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode())
+        _parse(data)
+        write_atomically(Path(path), data)
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Result":
+        """Read one result, of this or an older schema.
+
+        Raises:
+            UserError: if the file is no result, was changed after it was written, or is of a newer schema than this package knows.
+        """
+        try:
+            return _parse(Path(path).read_bytes())
+        except FileNotFoundError:
+            raise UserError(f"no result at {path}") from None
+        except (
+            OSError,
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+            RecursionError,
+            msgspec.MsgspecError,
+        ) as error:
+            raise UserError(f"{path} {_reason(error)}") from None
+
+    def __repr__(self) -> str:
+        layer = "last layer" if self.layer == -1 else f"layer {self.layer}"
+        score, ci = self.headline, self.headline.ci95
+        interval = f" ({percent(ci[0])} to {percent(ci[1])})" if ci else ""
+        caveat = f" [{self.caveat}]" if self.caveat else ""
+        where = f"{self.model.id} on {self.corpus}, {self.protocol_title}, {layer}"
+        return f"{where}: {METRIC_NAMES[self.metric]} {percent(score.mean)}{interval}{caveat}"
+
+    def _repr_html_(self) -> str:
+        """The same line in a notebook."""
+        where, _, score = repr(self).partition(": ")
+        return f"{html.escape(where)}: <b>{html.escape(score)}</b>"
 
 
-def result_name(head: dict) -> str:
-    """The file name of a result: `<corpus>.json` for arch-v1 on the last layer, with what differs from that in between.
-
-    Example:
-        >>> result_name({"dataset": {"id": "arch/esc50"}, "protocol": {"name": "arch-v1"}, "layer": -1})
-        'esc50.json'
-        >>> result_name({"dataset": {"id": "user/birds"}, "protocol": {"name": "strict"}, "layer": 6})
-        'user__birds.strict.layer6.json'
-    """
-    parts = [head["dataset"]["id"].removeprefix("arch/").strip("/").replace("/", "__")]
-    if head["protocol"]["name"] != "arch-v1":
-        parts.append(head["protocol"]["name"])
-    if head["layer"] != -1:
-        parts.append(f"layer{head['layer']}")
-    return ".".join(parts) + ".json"
+_BLANK = "0" * 64
+_CHECKSUM = re.compile(rb'"checksum": "([0-9a-f]{64})"\n}\n?\Z')
+_decoder = msgspec.json.Decoder(Result)
 
 
-def write_result(path: str | Path, result: dict) -> None:
-    """Write a result atomically, as strict JSON (a number that is not finite is an error, not `NaN`)."""
-    text = json.dumps(result, indent=1, ensure_ascii=False, allow_nan=False)
-    write_atomically(Path(path), text.encode() + b"\n")
-
-
-def read_result(path: str | Path) -> dict:
-    """Read one result.
+def _parse(data: bytes) -> Result:
+    """A result from the bytes of its file.
 
     Raises:
-        UserError: if the file is not JSON, not a result, or of a newer schema than this package knows.
+        ValueError, msgspec.MsgspecError: it is none; the message says why.
     """
-    try:
-        result = json.loads(Path(path).read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"no result at {path}") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read as JSON ({error})") from None
-    if not isinstance(result, dict) or not {"schema_version", "model", "dataset", "metrics"} <= result.keys():
-        raise UserError(f"{path} is not an arch-hf result")
-    if result["schema_version"] > SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {result['schema_version']}, this arch-hf knows {SCHEMA_VERSION}: upgrade arch-hf"
+    version = re.search(rb'"schema_version":\s*(-?\d+)', data)
+    if version is None or int(version[1]) == 1:
+        raw = json.loads(data)
+        if not isinstance(raw, dict) or not {"schema_version", "model", "dataset", "metrics"} <= raw.keys():
+            raise ValueError("is not an arch-hf result")
+        if type(raw["schema_version"]) is not int or raw["schema_version"] != 1:
+            raise ValueError(f"is not an arch-hf result (schema_version is {raw['schema_version']!r})")
+        return check(msgspec.convert(schema1.upgrade(raw), Result))
+    if int(version[1]) > SCHEMA_VERSION:
+        raise ValueError(f"has schema version {int(version[1])}, this arch-hf knows {SCHEMA_VERSION}: upgrade arch-hf")
+    found = _CHECKSUM.search(data)
+    if found is None:
+        _decoder.decode(data)  # what is wrong with it otherwise comes first
+        raise ValueError("has no checksum at its end: it is not as arch-hf wrote it")
+    blank = data[: found.start(1)] + _BLANK.encode() + data[found.end(1) :]
+    if hashlib.sha256(blank).hexdigest() != found[1].decode():
+        raise ValueError(
+            "was changed after it was written (its checksum does not match): evaluate again with --overwrite"
         )
-    return result
+    return check(_decoder.decode(data))
 
 
-def head_of(job, encoder, data, found, layer: int) -> dict:
-    """The first half of a result: which model, data, protocol and layer. Two results with equal heads answer the same question.
+def check(result: Result) -> Result:
+    """The result itself, if its parts fit together.
 
-    Args:
-        job: the `Job`.
-        encoder: an `AudioEncoder`.
-        data: a `CorpusData`.
-        found: its `Catalogue`.
-        layer: -1 for the last, else the index of a hidden state.
+    Raises:
+        ValueError: they do not.
     """
-    corpus = data.corpus
-    return {
-        "schema_version": SCHEMA_VERSION,
-        "complete": False,
-        "model": {**encoder.describe(), "n_layers": encoder.n_layers},
-        "dataset": {
-            "id": dataset_id(data),
-            "config": data.config,
-            "revision": data.revision,
-            "fingerprint": _fingerprint(data, found),
-            "domain": corpus.domain,
-            "task": corpus.task,
-            "n_clips": len(data.table),
-            "n_clips_expected": sum(corpus.splits.values()) if job.limit is None else None,
-            "n_classes": len(data.class_names(get_protocol(job.protocol).label_column)),
-            "limit": job.limit,
-            "excluded_clips": list(data.excluded),
-        },
-        "protocol": job.protocol_block(corpus),
-        "layer": layer,
-    }
-
-
-def dataset_id(data) -> str:
-    """`arch/<corpus>` for the twelve, wherever the folder lies (the fingerprint says whether it is the same data); else as loaded."""
-    return f"arch/{data.corpus.name}" if data.corpus.name in CORPUS_NAMES else data.id
-
-
-def _fingerprint(data, found) -> str:
-    """SHA-256 over every clip's id, audio, split, group and labels: the same data has the same one wherever it lies."""
-    sha = hashlib.sha256()
-    table, names = (
-        data.table,
-        [name for name in ("label", "labels", "arch_v1_label") if name in data.clips.column_names],
-    )
-    labels = data.clips.select_columns(names).with_format(None)[:]
-    for i, clip_id in enumerate(table.clip_id):
-        row = [clip_id, found.digests[i].hex(), table.split[i], table.group[i], *(labels[name][i] for name in names)]
-        sha.update(json.dumps(row).encode() + b"\n")
-    return sha.hexdigest()
-
-
-def read_if_same(path: Path, head: dict) -> dict | None:
-    """The complete result at `path` if it answers the question that `head` asks, else None."""
-    if not path.is_file():
-        return None
-    try:
-        old = read_result(path)
-    except UserError:
-        return None  # damaged or foreign: it is computed and written again
-    same = all(_question(old.get(key)) == _question(head[key]) for key in ("model", "dataset", "protocol", "layer"))
-    return old if same and old["complete"] else None
-
-
-def _question(block):
-    """A block without what may differ between equal questions: where the dataset was loaded from, the excluded clips."""
-    volatile = ("revision", "excluded_clips", "n_clips")
-    return {k: v for k, v in block.items() if k not in volatile} if isinstance(block, dict) else block
-
-
-def assemble(
-    head: dict, body: dict, data, failures: dict[int, str], work, probe_s: float, encoder, accelerator
-) -> dict:
-    """A whole result from its head, the scores (`score_corpus`), the clips that failed and the work done (`Extraction`)."""
-    failed = [{"clip_id": data.table.clip_id[i], "reason": reason} for i, reason in sorted(failures.items())]
-    dataset = head["dataset"]
-    rate = work.extract_s if work.clips else None
-    result = {
-        **head,
-        "complete": not failed,
-        "dataset": {
-            **dataset,
-            "n_clips": dataset["n_clips"] - len(failed),
-            "excluded_clips": dataset["excluded_clips"] + failed,
-        },
-        **body,
-        "published": None,
-        "timing": {
-            "decode_s": round(work.decode_s, 3),
-            "extract_s": round(work.extract_s, 3),
-            "probe_s": round(probe_s, 3),
-            "clips_per_s": round(work.clips / rate, 2) if rate else None,
-            "audio_s_per_s": round(work.audio_s / rate, 2) if rate else None,
-        },
-        "environment": {
-            **{name: version(name.replace("_", "-")) for name in ("arch_hf", "torch", "transformers", "datasets")},
-            "device": accelerator.device.type,
-            "dtype": str(encoder.dtype).removeprefix("torch."),
-            "n_processes": accelerator.num_processes,
-            "command": shlex.join(sys.argv),
-        },
-    }
-    result["published"] = _published(result, data.corpus)
+    if result.metric not in result.metrics:
+        raise ValueError(f"has no {result.metric}, the metric of a {result.dataset.task} corpus")
+    if not {"name", "version"} <= result.protocol.keys():
+        raise ValueError("names no protocol with its version")
+    classes = len(result.per_class)
+    if result.confusion and classes and {len(result.confusion), *map(len, result.confusion)} != {classes}:
+        raise ValueError(f"has a confusion matrix that is not of its {classes} classes")
+    if result.confusion and not all(map(math.isfinite, map(sum, result.confusion))):
+        raise ValueError("has a confusion matrix with numbers that are not finite")
     return result
 
 
-def _published(result: dict, corpus) -> dict | None:
-    """The score of Table 2 beside ours, where the model, the corpus, the protocol and the layer are the paper's."""
-    from arch_hf.results.table2 import published_score
+def _reason(error: Exception) -> str:
+    text = " ".join(str(error).split())
+    if isinstance(error, (OSError, UnicodeDecodeError, json.JSONDecodeError)):
+        return f"cannot be read as JSON ({text})"
+    if isinstance(error, msgspec.ValidationError):
+        return f"is not an arch-hf result ({text})"
+    if isinstance(error, (msgspec.DecodeError, RecursionError)):
+        return f"cannot be read as JSON ({text})"
+    return text
 
-    value = published_score(result["model"]["id"], corpus.name)
-    if value is None or result["protocol"]["name"] != "arch-v1" or result["layer"] != -1 or why_not_comparable(result):
-        return None
-    ours = result["metrics"][corpus.metric]["mean"]
-    return {"value": value, "source": "arXiv 2405.00934, Table 2", "delta": ours - value}
 
-
-def why_not_comparable(result: dict) -> str | None:
-    """Why a result must not stand beside published numbers, or None when it may.
+def json_schema() -> dict[str, Any]:
+    """The JSON Schema of a result file.
 
     Example:
-        >>> why_not_comparable({"complete": True, "dataset": {"n_clips": 40, "n_clips_expected": 2000}})
-        'holds 40 of 2000 clips'
+        >>> sorted(json_schema()["$defs"]["Score"]["required"])
+        ['mean']
     """
-    dataset = result["dataset"]
-    if not result["complete"]:
-        return "incomplete: some clips could not be used"
-    if dataset.get("limit"):
-        return f"limited to {dataset['limit']} clips per split"
-    expected, excluded = dataset.get("n_clips_expected"), len(dataset.get("excluded_clips", ()))
-    if expected and dataset["n_clips"] + excluded < expected:
-        return f"holds {dataset['n_clips']} of {expected} clips"
-    return None
+    return msgspec.json.schema(Result)
+
+
+def dataset_id(name: str, shown: str) -> str:
+    """`arch/<corpus>` for the twelve, wherever the folder lies (the fingerprint says whether it is the same data); else as loaded."""
+    return f"arch/{name}" if name in CORPUS_NAMES else shown

@@ -2,54 +2,61 @@
 
 from collections.abc import Sequence
 
-from arch_hf.data.spec import HEADLINE
-from arch_hf.results.result import why_not_comparable
-from arch_hf.results.text import align, percent
+from arch_hf.results.result import Result
+from arch_hf.results.text import METRIC_NAMES, align, percent
 
-METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP"}
+HEADS = (
+    "corpus",
+    "domain",
+    "metric",
+    "score",
+    "std folds",
+    "std seeds",
+    "95% interval",
+    "floor",
+    "mfcc",
+    "Table 2",
+    "diff",
+    "clips",
+)
 
 
-def result_row(result: dict) -> list[str]:
+def result_row(result: Result) -> list[str]:
     """One result as cells, under the heads of `results_table`."""
-    metric = HEADLINE[result["dataset"]["task"]]
-    score, dataset, published = result["metrics"][metric], result["dataset"], result["published"]
-    low, high = score["ci95"]
-    name = dataset["id"].removeprefix("arch/") + ("" if result["layer"] == -1 else f" (layer {result['layer']})")
+    metric, score, published = result.metric, result.headline, result.published
+    low, high = score.ci95 or (None, None)
     return [
-        name,
-        dataset["domain"],
+        result.corpus + ("" if result.layer == -1 else f" (layer {result.layer})"),
+        result.dataset.domain,
         METRIC_NAMES[metric],
-        percent(score["mean"]),
-        percent(score["std"]),
+        percent(score.mean),
+        percent(score.std_folds),
+        percent(score.std_seeds),
         f"{percent(low)} – {percent(high)}",
-        percent(result["baselines"]["majority"][metric]),
-        percent(result["baselines"].get("mfcc", {}).get(metric)),
-        percent(published["value"]) if published else "–",
-        f"{100 * published['delta']:+.2f}" if published else "–",
-        str(dataset["n_clips"]),
+        percent(result.baselines.get("majority", {}).get(metric)),
+        percent(result.baselines.get("mfcc", {}).get(metric)),
+        percent(published.value) if published else "–",
+        f"{100 * published.delta:+.2f}" if published else "–",
+        str(result.dataset.n_clips),
     ]
 
 
-def results_table(results: Sequence[dict]) -> str:
-    """The table that the main job prints. Percentages; `floor` is the majority class, `mfcc` the same probe on MFCC
+def results_table(results: Sequence[Result]) -> str:
+    """The table that the main job prints. Percentages; `std folds` and `std seeds` are the sample standard deviations over folds and over seeds, `floor` is the majority class, `mfcc` the same probe on MFCC
     statistics, `Table 2` the paper's value, where there is one, and `diff` ours minus theirs."""
-    heads = ["corpus", "domain", "metric", "score", "std", "95% interval", "floor", "mfcc", "Table 2", "diff", "clips"]
-    return align([heads, *map(result_row, results)])
+    return align([list(HEADS), *map(result_row, results)])
 
 
-def remarks(result: dict) -> list[str]:
+def remarks(result: Result) -> list[str]:
     """What a reader of the score must know: clips left out, and why the score must not stand beside published ones."""
-    dataset, lines = result["dataset"], []
-    name, excluded = dataset["id"], dataset["excluded_clips"]
+    name, excluded, lines = result.dataset.id, result.dataset.excluded_clips, []
     if excluded:
-        shown = "; ".join(f"{clip['clip_id']}: {clip['reason']}" for clip in excluded[:5])
+        shown = "; ".join(f"{clip.clip_id}: {clip.reason}" for clip in excluded[:5])
         more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
         lines.append(f"{name}: {len(excluded)} clips not used: {shown}{more}")
-    curve = result.get("layer_curve")
-    if curve and curve["best"] is not None:
-        best = "the last layer" if curve["best"] == -1 else f"layer {curve['best']}"
-        lines.append(f"{name}: validation chooses {best}")
-    reason = why_not_comparable(result)
-    if reason:
-        lines.append(f"{name}: not to be compared with published numbers: {reason}")
+    if result.layer_curve and result.layer_curve.best is not None:
+        best = result.layer_curve.best
+        lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")
+    if result.caveat:
+        lines.append(f"{name}: not to be compared with published numbers: {result.caveat}")
     return lines

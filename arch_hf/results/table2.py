@@ -11,6 +11,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 
+from arch_hf.results.result import Published, Result
+from arch_hf.results.text import align
+
+SOURCE = "arXiv 2405.00934, Table 2"
+
 _LARGE = {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16, "intermediate_size": 4096}
 _XLARGE = {"hidden_size": 1280, "num_hidden_layers": 48, "num_attention_heads": 16, "intermediate_size": 5120}
 _STABLE = {"feat_extract_norm": "layer", "do_stable_layer_norm": True, "conv_bias": True}
@@ -134,10 +139,16 @@ def published_score(model_id: str, corpus: str) -> float | None:
     return None
 
 
+def beside_published(result: Result) -> Published | None:
+    """The score of Table 2 beside a result, where the model, the corpus, the protocol and the layer are the paper's."""
+    value = published_score(result.model.id, result.corpus)
+    if value is None or result.protocol["name"] != "arch-v1" or result.layer != -1 or result.caveat:
+        return None
+    return Published(value=value, source=SOURCE, delta=result.headline.mean - value)
+
+
 def render_models() -> str:
     """The table of `arch-hf list models`: what is known of each, and the built-in baselines."""
-    from arch_hf.results.text import align
-
     rows = [["model", "size", "Hub id", "parameters", "GFLOP/s", "licence", "pretrained on"]]
     for model in TABLE2_MODELS:
         name = model.name + (" \u25c7" if model.audioset else "")

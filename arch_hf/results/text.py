@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP"}
+
 
 def align(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as text in columns; the first column to the left, the others to the right, a rule under the first row.

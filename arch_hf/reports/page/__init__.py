@@ -5,7 +5,7 @@ from itertools import chain
 
 from arch_hf.reports.board import DOMAINS, PAPER, SIZE_NAMES, Board, Cell, Row, View, percent
 from arch_hf.reports.escape import json_in_html, visible
-from arch_hf.reports.reading import Result
+from arch_hf.results.result import Result
 
 SCRIPTS = ("data.js", "table.js", "panels.js", "main.js")
 CONFUSION_BUDGET = 600_000  # characters of confusion matrices in the page; more are left to the plots
@@ -53,13 +53,13 @@ class _Pool:
 
     def add(self, result: Result) -> int | None:
         """The number of the result's details; None where it has none."""
-        if not result.classes:
+        if not result.class_names:
             return None
-        if result.classes not in self._numbers:
-            self._numbers[result.classes] = len(self.classes)
-            self.classes.append([visible(name) for name in result.classes])
+        if result.class_names not in self._numbers:
+            self._numbers[result.class_names] = len(self.classes)
+            self.classes.append([visible(name) for name in result.class_names])
         scores = [None if score is None else round(1000 * score) for score in result.class_scores]
-        detail = [self._numbers[result.classes], scores]
+        detail = [self._numbers[result.class_names], scores]
         if result.confusion and self._budget > 0:
             counts = _sparse(result.confusion)
             self._budget -= sum(len(str(count)) + 1 for count in counts)
@@ -125,12 +125,17 @@ def _cell(cell: Cell | None, view: View, pool: _Pool) -> list | int:
         cell.best_of_size + 2 * cell.best,
         None if cell.delta is None else percent(cell.delta),
     ]
-    values += [percent(bound) for bound in result.interval] if result and result.interval else [None, None]
+    values += [percent(bound) for bound in result.headline.ci95] if result and result.headline.ci95 else [None, None]
     if view.layer == -1:
-        values += [percent(result.std) if result and result.std is not None else None, cell.rank, _text(cell.caveat)]
+        values += [
+            percent(result.headline.std_folds) if result and result.headline.std_folds is not None else None,
+            cell.rank,
+            _text(cell.caveat),
+        ]
         if result:
-            majority = None if result.majority is None else percent(result.majority)
-            values += [result.n_clips, result.n_runs, majority, pool.add(result)]
+            majority = result.baselines.get("majority", {}).get(result.metric)
+            majority = None if majority is None else percent(majority)
+            values += [result.dataset.n_clips, len(result.runs), majority, pool.add(result)]
     else:
         values += [None, None, _text(cell.caveat)]
     while values[-1] is None:

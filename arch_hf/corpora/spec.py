@@ -1,0 +1,5 @@
+"""See `arch_hf.corpora`."""
+
+from arch_hf.data.spec import Clip, Corpus, Source
+
+__all__ = ["Clip", "Corpus", "Source"]

@@ -1,0 +1,94 @@
+"""A whole corpus through an encoder and into the store: shared out over the processes, and what came of it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from arch_hf.data import CorpusData
+from arch_hf.distributed import Ranks
+from arch_hf.embedding.encoder import AudioEncoder
+from arch_hf.embedding.exchange import bring_from_other_machines
+from arch_hf.embedding.extraction import Extraction, ExtractionPlan, clip_cost, extract
+from arch_hf.embedding.key import EmbedSettings
+from arch_hf.embedding.store import EmbeddingStore
+from arch_hf.errors import UserError
+
+
+@dataclass(frozen=True)
+class CorpusEmbeddings:
+    """The embeddings of a corpus, in a store.
+
+    Attributes:
+        store: holds them, by the digest of the audio.
+        corpus: whose clips they are.
+        all_layers: whether the store holds every layer.
+        failures: position of the clip -> why it has none.
+        work: what this run has encoded.
+        usable: positions of the clips that have one, in order.
+    """
+
+    store: EmbeddingStore
+    corpus: CorpusData
+    all_layers: bool
+    failures: dict[int, str]
+    work: Extraction
+    usable: list[int] = field(init=False)
+
+    def __post_init__(self):
+        usable = [i for i in range(len(self.corpus.table)) if i not in self.failures]
+        if not usable:
+            first = next(iter(self.failures.values()))
+            raise UserError(f"none of the {len(self.corpus.table)} clips could be used; the first: {first}")
+        object.__setattr__(self, "usable", usable)
+
+    def read(self, layer: int | Literal["all"]) -> np.ndarray:
+        """Of the usable clips the embeddings at one layer, float32 [clips, dim], or at all of them, [clips, layers, dim]."""
+        digests = [self.corpus.index.digests[i] for i in self.usable]
+        return self.store.read(digests, layer if self.all_layers and layer != "all" else None)
+
+
+def embed_corpus(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> CorpusEmbeddings:
+    """Bring every clip's embedding into the store: what is there already is not encoded again.
+
+    Raises:
+        UserError: see `extract`; or not one clip could be used.
+    """
+    settings = _what_is_stored(encoder, corpus, settings, ranks)
+
+    def work() -> tuple[EmbeddingStore, Extraction]:
+        store = EmbeddingStore(settings.cache, settings.key(encoder), warn=ranks.accelerator.print)
+        plan = ExtractionPlan.of(encoder, corpus, settings)
+        return store, extract(encoder, corpus, store, plan, ranks)
+
+    store, mine = ranks.together(work)
+    everyone = ranks.gather(mine)
+    store.refresh()
+    bring_from_other_machines(store, corpus.index.digests, everyone, ranks)
+    done = Extraction.merge(everyone)
+    index = corpus.index
+    failures = index.failures | {i: done.failures[d] for i, d in enumerate(index.digests) if d in done.failures}
+    return CorpusEmbeddings(store, corpus, settings.layers == "all", failures, done)
+
+
+def _what_is_stored(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> EmbedSettings:
+    """The settings as they are, or with all layers where an earlier run over all of them has left what a run over the last one needs."""
+    if settings.layers == "all":
+        return settings
+    deep = replace(settings, layers="all")
+    store, index = EmbeddingStore(deep.cache, deep.key(encoder)), corpus.index
+    complete = all(digest in store for i, digest in enumerate(index.digests) if i not in index.failures)
+    return deep if all(ranks.gather(complete)) else settings
+
+
+def plan_embedding(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings) -> dict[str, float]:
+    """What embedding a corpus would cost: `clips`, `stored` among them, `hours` of audio as the encoder would take it, `gigabytes` on disk."""
+    index, n_clips = corpus.index, len(corpus.table)
+    store = EmbeddingStore(settings.cache, settings.key(encoder))
+    width = encoder.embedding_size * (encoder.n_layers if settings.layers == "all" else 1)
+    return {
+        "clips": n_clips,
+        "stored": sum(digest in store for digest in index.digests),
+        "hours": float(clip_cost(index, encoder.inputs, settings).sum()) / 3600,
+        "gigabytes": n_clips * width * 4 / 1e9,
+    }
