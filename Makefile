@@ -1,7 +1,7 @@
 # Everything runs in .venv, which the first target that needs it makes. PYTHON picks the interpreter (3.10 or newer).
 PYTHON ?= python3
 BIN := .venv/bin
-SOURCES := arch_hf dataset_scripts tests benchmarks evaluate.py pretrain.py
+SOURCES := arch_hf dataset_scripts model_cards space tests benchmarks evaluate.py pretrain.py
 
 .PHONY: demo test quality style
 
@@ -14,6 +14,7 @@ test: .venv/installed-test
 quality: .venv/installed-quality
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/lint-imports
 
 style: .venv/installed-quality
 	$(BIN)/ruff check --fix $(SOURCES)

@@ -1,6 +1,10 @@
 """The wheel: it holds all that the package needs, and puts nothing but `arch_hf` into site-packages."""
 
+import ast
 import configparser
+import re
+import sys
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -27,3 +31,32 @@ def test_every_file_that_is_no_code_is_listed():
                 folder = path.parent.relative_to(ROOT).as_posix()
                 package = next((name for name, where in folders.items() if where == folder), folder.replace("/", "."))
                 assert any(path.match(pattern) for pattern in listed.get(package, ())), f"{path} is in no wheel"
+
+
+def imported_packages() -> set[str]:
+    """Top-level names that the package imports, wherever in a file the import stands."""
+    names = set()
+    for source in ("arch_hf", "dataset_scripts"):
+        for path in (ROOT / source).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+                if isinstance(node, ast.Import):
+                    names |= {alias.name.partition(".")[0] for alias in node.names}
+                elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                    names.add(node.module.partition(".")[0])
+    return names - set(sys.stdlib_module_names) - {"arch_hf"}
+
+
+def test_what_is_imported_is_declared():
+    """By the core's requirements, or by an extra; an import of something that merely came along would break one day."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg", encoding="utf-8")
+    lists = [config["options"]["install_requires"], *config["options.extras_require"].values()]
+    declared = {re.split(r"[<>=!~;\[ ]", line)[0] for text in lists for line in text.split("\n") if line}
+    declared = {re.sub(r"[-_.]+", "-", name).lower() for name in declared}
+    distributions = packages_distributions()
+    missing = {}
+    for name in imported_packages():
+        owners = {re.sub(r"[-_.]+", "-", owner).lower() for owner in distributions.get(name, [name])}
+        if not owners & declared:
+            missing[name] = owners
+    assert not missing
