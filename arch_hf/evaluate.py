@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -127,8 +128,10 @@ def evaluate_corpus(
             scores, predictions = ranks.together(lambda: next(scored))
             probe_s = time.perf_counter() - start
             answers[layer] = assemble(questions[layer], embeddings, scores, probe_s, ranks, baselines or {})
-            notes += write_answer(job, questions[layer], answers[layer], task, predictions, ranks)
-    results = with_layer_curve(job, questions, answers, ranks)
+            # together: a full disk of the main process stops all of them at the same place
+            write = partial(write_answer, job, questions[layer], answers[layer], task, predictions, ranks)
+            notes += ranks.together(write)
+    results = ranks.together(lambda: with_layer_curve(job, questions, answers, ranks))
     paths = tuple(question.path(job.output_dir) for question in questions.values())
     return CorpusRun(corpus.id, tuple(results[layer] for layer in layers), paths, notes=tuple(notes))
 
