@@ -72,13 +72,13 @@ class Plain:
             hook.remove()
             seen = [output if torch.is_tensor(output) else output.latents for output in seen]
             return torch.cat(seen, dim=2).transpose(1, 2), ()
-        half, options = self.model, {}
-        for part in ("encoder", "audio_model", "speech_encoder"):
+        part, options = self.model, {}
+        for name in ("encoder", "audio_model", "speech_encoder"):
             if self.family in ("whisper", "clap", "clap-fused", "seamless-m4t-v2"):
-                half = getattr(self.model, part, half)
+                part = getattr(self.model, name, part)
         if self.family == "clap-fused":  # no clip is longer than the window
             options["is_longer"] = torch.zeros(len(clips), 1, dtype=torch.bool)
-        output = half(features[half.main_input_name], output_hidden_states=True, **options)
+        output = part(features[part.main_input_name], output_hidden_states=True, **options)
         last = output.last_hidden_state
         return (last.flatten(2).transpose(1, 2) if last.ndim == 4 else last), output.hidden_states
 
@@ -145,9 +145,9 @@ def test_one_padded_batch_is_exact(family, pair, monkeypatch):
     together = encoder.embed(clips, layers="all")
     alone = np.concatenate([encoder.embed([clip], layers="all") for clip in clips])
     assert relative(together, alone) <= 1e-4
-    if encoder.half.mask_exact:  # it really was one batch
-        pieces = [piece for clip in clips for piece in encoder.inputs.pieces(clip, None)]
-        assert len(batching.plan(pieces, 1000, 1000, encoder.sampling_rate, True)) == 1
+    if encoder.tower.mask_exact:  # it really was one batch
+        segments = [segment for clip in clips for segment in encoder.inputs.segments(clip, None)]
+        assert len(batching.plan(segments, 1000, 1000, encoder.sampling_rate, True)) == 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -227,7 +227,7 @@ def test_non_finite_output_names_clip_layer_and_dtype(padding, tiny):
         encoder.embed([good, good, loud], padding=padding, max_seconds=1)
     assert (caught.value.index, caught.value.layer) == (2, 0)
     with torch.no_grad():
-        encoder.half.encoder.encoder.layers[1].final_layer_norm.weight[3] = float("inf")
+        encoder.tower.encoder.encoder.layers[1].final_layer_norm.weight[3] = float("inf")
     with pytest.raises(NonFiniteError) as caught:
         encoder.embed([good], padding=padding, max_seconds=1)
     assert (caught.value.index, caught.value.layer) == (0, 2)
@@ -247,7 +247,7 @@ def test_embed_refuses_what_is_no_list_of_clips(tiny):
 
 def test_weight_norm_is_folded_exactly(tiny):
     encoder = AudioEncoder.from_pretrained(tiny("hubert"))
-    conv = encoder.half.encoder.encoder.pos_conv_embed.conv.conv
+    conv = encoder.tower.encoder.encoder.pos_conv_embed.conv.conv
     assert not torch.nn.utils.parametrize.is_parametrized(conv)
     plain = AutoModel.from_pretrained(tiny("hubert")).encoder.pos_conv_embed.conv
     torch.testing.assert_close(conv.weight, plain.weight.detach(), rtol=1e-6, atol=0)
@@ -275,7 +275,7 @@ def test_convolutions_are_spared_the_padding(tiny, family, monkeypatch):
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_twins_in_several_threads(family, pair):
+def test_copies_in_several_threads(family, pair):
     """As the extraction does on a CPU: what one thread's modules keep of their batch is nothing to another's."""
     encoder = pair(family)[1]
     assert encoder.thread_safe
@@ -283,30 +283,30 @@ def test_twins_in_several_threads(family, pair):
     batches = [clips_of(encoder.sampling_rate, lengths[i : i + 3]) for i in range(0, 12, 3)]
     alone = [encoder.embed(batch, layers="all") for batch in batches]
 
-    def embed(twin, turn):
-        return [twin.embed(batch, layers="all") for batch in batches[::turn]][::turn]
+    def embed(copied, turn):
+        return [copied.embed(batch, layers="all") for batch in batches[::turn]][::turn]
 
     with threads(2, cores=1) as pool:
-        for found in pool.map(embed, [encoder, encoder.twin()], [1, -1]):
+        for found in pool.map(embed, [encoder, encoder.copy_for_thread()], [1, -1]):
             for mine, expected in zip(found, alone, strict=True):
                 np.testing.assert_allclose(mine, expected, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_twin_shares_the_weights_and_nothing_that_changes(family, pair):
-    encoder = pair(family)[1].twin()
-    twin = encoder.twin()
-    for mine, its in zip(encoder.half.modules(), twin.half.modules(), strict=True):
+def test_a_copy_for_a_thread_shares_the_weights_and_nothing_that_changes(family, pair):
+    encoder = pair(family)[1]
+    copied = encoder.copy_for_thread()
+    for mine, its in zip(encoder.tower.modules(), copied.tower.modules(), strict=True):
         assert mine is not its
-    weights = [*encoder.half.named_parameters(), *encoder.half.named_buffers()]
-    its = dict([*twin.half.named_parameters(), *twin.half.named_buffers()])
+    weights = [*encoder.tower.named_parameters(), *encoder.tower.named_buffers()]
+    its = dict([*copied.tower.named_parameters(), *copied.tower.named_buffers()])
     assert {name: id(weight) for name, weight in weights} == {name: id(weight) for name, weight in its.items()}
     clip = clips_of(encoder.sampling_rate, [encoder.sampling_rate])
     ran = []
-    for module in encoder.half.modules():
-        module.register_forward_pre_hook(lambda module, args: ran.append(module))  # made after the twin: not its own
-    twin.embed(clip)
-    assert not ran  # no part of the twin leads back into the encoder
+    for module in encoder.tower.modules():
+        module.register_forward_pre_hook(lambda module, args: ran.append(module))  # made after the copy: not its own
+    copied.embed(clip)
+    assert not ran  # no part of the copy leads back into the encoder
 
 
 def test_compiled_it_gives_the_same(tiny, pair, monkeypatch):

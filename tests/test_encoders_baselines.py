@@ -59,7 +59,7 @@ def test_mfcc_is_what_the_esc50_paper_used():
 @pytest.mark.parametrize("name", BASELINES)
 def test_baselines_are_models_like_any_other(name, tmp_path):
     encoder = AudioEncoder.from_pretrained(name)
-    encoder.half.encoder.save_pretrained(tmp_path)
+    encoder.tower.encoder.save_pretrained(tmp_path)
     encoder.inputs.feature_extractor.save_pretrained(tmp_path)
     assert type(hf.AutoModel.from_pretrained(tmp_path)) is BASELINES[name]
     again = AudioEncoder.from_pretrained(tmp_path)
@@ -74,7 +74,7 @@ def test_baselines_are_models_like_any_other(name, tmp_path):
 
 def test_import_arch_hf_is_enough_to_load_a_baseline(tmp_path):
     model = AudioEncoder.from_pretrained("logmel")
-    model.half.encoder.save_pretrained(tmp_path)
+    model.tower.encoder.save_pretrained(tmp_path)
     model.inputs.feature_extractor.save_pretrained(tmp_path)
     code = (
         "import sys, arch_hf; assert 'torch' not in sys.modules and 'transformers' not in sys.modules\n"

@@ -18,7 +18,7 @@ from arch_hf.data.clip_index import ClipIndex, read_clip_index
 from arch_hf.embedding import AudioEncoder, extraction
 from arch_hf.embedding.encoder import NonFiniteError
 from arch_hf.embedding.extraction import ExtractionPlan, extract, plan_batches
-from arch_hf.embedding.inputs import Piece, unpack
+from arch_hf.embedding.inputs import Segment, unpack
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import AudioError
@@ -127,7 +127,7 @@ def test_what_was_encoded_is_stored_before_a_polite_end(encoder, clips, tmp_path
     def ends_at_the_third(encoder, clips, **settings):
         if next(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return list(encoder.embed_pieces(clips, **settings))
+        return list(encoder.embed_segments(clips, **settings))
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -201,18 +201,18 @@ class Faulty:
     def __init__(self, largest=99, bad_lengths=()):
         self.largest, self.bad_lengths, self.calls = largest, bad_lengths, []
 
-    def embed_pieces(self, clips, **_):
+    def embed_segments(self, clips, **_):
         self.calls.append(len(clips))
         if len(clips) > self.largest:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        for i, (piece,) in enumerate(clips):
-            if piece.samples in self.bad_lengths:
+        for i, (segment,) in enumerate(clips):
+            if segment.samples in self.bad_lengths:
                 raise NonFiniteError("not finite", i, 3)
-        return np.array([[piece.samples] for (piece,) in clips], np.float32)
+        return np.array([[segment.samples] for (segment,) in clips], np.float32)
 
 
 def test_out_of_memory_halves_the_batch():
-    clips = [[Piece(torch.zeros(n), n, n)] for n in range(1, 12)]
+    clips = [[Segment(torch.zeros(n), n, n)] for n in range(1, 12)]
     encoder = Faulty(largest=3)
     assert [int(v[0]) for v in extraction._embed(encoder, clips)] == list(range(1, 12))
     with pytest.raises(extraction.UserError, match="out of memory on one clip"):
@@ -220,7 +220,7 @@ def test_out_of_memory_halves_the_batch():
 
 
 def test_an_embedding_that_is_not_finite_is_named_never_zero():
-    clips = [[Piece(torch.zeros(n), n, n)] for n in range(1, 8)]
+    clips = [[Segment(torch.zeros(n), n, n)] for n in range(1, 8)]
     vectors = extraction._embed(Faulty(bad_lengths=(1, 4, 7)), clips)
     for n, vector in enumerate(vectors, start=1):
         if n in (1, 4, 7):
@@ -288,7 +288,7 @@ def test_a_batch_is_pinned_as_the_loader_pins_it(as_array, encoder, monkeypatch)
     assert len(pinned) == 1 and batch.positions == [0, 2] and batch.failures.keys() == {1}
     for (there,), (here,) in zip(
         unpack(*batch.packed),
-        map(inputs.pieces, [load_audio(clip, inputs.rate) for clip in clips[::2]], [None] * 2),
+        map(inputs.segments, [load_audio(clip, inputs.rate) for clip in clips[::2]], [None] * 2),
         strict=True,
     ):
         torch.testing.assert_close(there.values, here.values)

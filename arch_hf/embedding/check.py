@@ -57,7 +57,7 @@ def speed(encoder: AudioEncoder, seconds: float = 5, clips: int = 4) -> float:
 def frames_of(encoder: AudioEncoder) -> list[tuple[str, str]]:
     """How the encoder cuts time: from the configuration where it says so, else measured."""
     inputs, rate = encoder.inputs, encoder.sampling_rate
-    config = encoder.half.config
+    config = encoder.tower.config
     lines = []
     if inputs.window:
         frames = encoder.n_frames(rate)
@@ -115,9 +115,9 @@ def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remot
 def _bfloat16(model_id: str, options: dict, clips, full: np.ndarray, fast: float) -> str:
     try:
         encoder = AudioEncoder.from_pretrained(model_id, dtype=torch.bfloat16, **options)
-        half = encoder.embed(clips)
+        short = encoder.embed(clips)
     except (UserError, RuntimeError) as error:
         return f"does not run ({str(error).splitlines()[0]}): use float32"
-    cosine = float(((half * full).sum(1) / np.linalg.norm(half, axis=1) / np.linalg.norm(full, axis=1)).min())
+    cosine = float(((short * full).sum(1) / np.linalg.norm(short, axis=1) / np.linalg.norm(full, axis=1)).min())
     advice = "" if cosine >= COSINE_LIMIT else f"; below {COSINE_LIMIT}: use float32"
     return f"cosine to float32 {cosine:.6f} at least, speed x {speed(encoder) / fast:.2f}{advice}"

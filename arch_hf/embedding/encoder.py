@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from arch_hf.embedding import batching
-from arch_hf.embedding.families import AudioHalf
-from arch_hf.embedding.inputs import Inputs, Piece, own_frames
+from arch_hf.embedding.families import AudioTower
+from arch_hf.embedding.inputs import Inputs, Segment, own_frames
 from arch_hf.embedding.key import code_of, digest_of, settings_of
 from arch_hf.embedding.loading import Loaded, fold_weight_norm, hash_weights, load, one_line, parse_dtype
 from arch_hf.errors import UserError
@@ -49,7 +49,7 @@ class AudioEncoder:
         embedding_size: of a clip's vector.
         n_layers: number of hidden states, the input of the first layer among them: layers are 0 ... n_layers - 1.
         dtype, device: of the computation; embeddings are float32 always.
-        thread_safe: whether twins of it (see `twin`) may run in several threads at once.
+        thread_safe: whether copies of it (see `copy_for_thread`) may run in several threads at once.
 
     Example:
         >>> encoder = AudioEncoder.from_pretrained("logmel")
@@ -58,38 +58,38 @@ class AudioEncoder:
     """
 
     def __init__(self, loaded: Loaded, model_id: str, dtype: torch.dtype = torch.float32, device="cpu", compiled=False):
-        half = AudioHalf(loaded.model).eval().requires_grad_(False)
+        tower = AudioTower(loaded.model).eval().requires_grad_(False)
         self.model_id = public_name(model_id)
         self.revision = loaded.revision
-        self.weights_sha256 = hash_weights(half.encoder)
-        self.model_class = type(half.encoder).__name__
+        self.weights_sha256 = hash_weights(tower.encoder)
+        self.model_class = type(tower.encoder).__name__
         self.config = settings_of(loaded.model.config)
         self.code_sha256 = code_of(loaded.model)
         self.attention = getattr(loaded.model.config, "_attn_implementation", None)
-        self.n_parameters = sum(p.numel() for p in half.encoder.parameters())
+        self.n_parameters = sum(p.numel() for p in tower.encoder.parameters())
         self.dtype = dtype
         self.device = torch.device(device)
-        fold_weight_norm(half.encoder)
+        fold_weight_norm(tower.encoder)
         try:
-            self.inputs = Inputs(loaded.feature_extractor, half)
+            self.inputs = Inputs(loaded.feature_extractor, tower)
             self.sampling_rate = self.inputs.rate
-            self.half = half.to(self.device, dtype)
-            self._ends = batching.watch_clip_ends(half)
-            probe = self.inputs.pieces(np.zeros(self.sampling_rate, np.float32), None)[0].values
+            self.tower = tower.to(self.device, dtype)
+            self._ends = batching.watch_clip_ends(tower)
+            probe = self.inputs.segments(np.zeros(self.sampling_rate, np.float32), None)[0].values
             with torch.inference_mode():
-                states = half.settle(probe[None].to(self.device, dtype))
+                states = tower.learn_layout(probe[None].to(self.device, dtype))
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{model_id}: {self.model_class} does not run on what {type(loaded.feature_extractor).__name__} makes, "
                 f"do they belong together? ({one_line(error)})"
             ) from error
         # A model's own code may keep things outside of its modules, and torch.compile does.
-        self.thread_safe = not compiled and type(half.encoder).__module__.startswith(("transformers.", "arch_hf."))
+        self.thread_safe = not compiled and type(tower.encoder).__module__.startswith(("transformers.", "arch_hf."))
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
         if compiled:
-            batching.leave_as_it_is(half)
-            half.encoder.compile(dynamic=True)
+            batching.leave_as_it_is(tower)
+            tower.encoder.compile(dynamic=True)
 
     @classmethod
     def from_pretrained(
@@ -115,20 +115,20 @@ class AudioEncoder:
         dtype = parse_dtype(dtype)
         return cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled)
 
-    def twin(self) -> "AudioEncoder":
+    def copy_for_thread(self) -> "AudioEncoder":
         """The same encoder for another thread: it shares the weights, but not what modules keep in themselves while they run (the
         positions of the last clip, where a batch's clips end).
 
         Example:
             >>> encoder = AudioEncoder.from_pretrained("logmel")
             >>> clip = np.ones(16000, np.float32)
-            >>> bool((encoder.twin().embed([clip]) == encoder.embed([clip])).all())
+            >>> bool((encoder.copy_for_thread().embed([clip]) == encoder.embed([clip])).all())
             True
         """
-        twin = copy.copy(self)
-        weights = itertools.chain(self.half.parameters(), self.half.buffers())
-        twin.half, twin._ends = copy.deepcopy((self.half, self._ends), {id(weight): weight for weight in weights})
-        return twin
+        copied = copy.copy(self)
+        weights = itertools.chain(self.tower.parameters(), self.tower.buffers())
+        copied.tower, copied._ends = copy.deepcopy((self.tower, self._ends), {id(weight): weight for weight in weights})
+        return copied
 
     @property
     def dtype_name(self) -> str:
@@ -206,18 +206,18 @@ class AudioEncoder:
             (2, 1, 128)
         """
         max_seconds = self._check_arguments(waveforms, padding, max_seconds, layers)
-        clips = [self.inputs.pieces(waveform, max_seconds) for waveform in waveforms]
-        return self.embed_pieces(clips, own_only=padding == "none", layers=layers)
+        clips = [self.inputs.segments(waveform, max_seconds) for waveform in waveforms]
+        return self.embed_segments(clips, own_only=padding == "none", layers=layers)
 
-    def embed_pieces(self, clips: Sequence[list[Piece]], own_only: bool, layers: str = "last") -> np.ndarray:
-        """As `embed`, for clips that `inputs.pieces` has prepared; `own_only` for padding="none"."""
+    def embed_segments(self, clips: Sequence[list[Segment]], own_only: bool, layers: str = "last") -> np.ndarray:
+        """As `embed`, for clips that `inputs.segments` has prepared; `own_only` for padding="none"."""
         all_layers = layers == "all"
-        flat = [piece for pieces in clips for piece in pieces]
-        clip_of = np.repeat(np.arange(len(clips)), [len(pieces) for pieces in clips])
+        flat = [segment for segments in clips for segment in segments]
+        clip_of = np.repeat(np.arange(len(clips)), [len(segments) for segments in clips])
         kind = "cpu" if self.device.type == "cpu" else "cuda"
         limits = _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
         means, counts, order = [], [], []
-        for batch in batching.plan(flat, *limits, self.sampling_rate, self.half.mask_exact):
+        for batch in batching.plan(flat, *limits, self.sampling_rate, self.tower.mask_exact):
             mean, count = self._pool([flat[i] for i in batch], all_layers, own_only)
             means.append(mean)  # left on the device, which need not wait
             counts += count
@@ -240,13 +240,13 @@ class AudioEncoder:
             >>> AudioEncoder.from_pretrained("logmel").n_frames(16000)
             1
         """
-        piece = self.inputs.pieces(np.zeros(samples, np.float32), None)[0]
-        return batching.run(self.half, self._ends, [piece], self.device, self.dtype, False)[0][-1].shape[1]
+        segment = self.inputs.segments(np.zeros(samples, np.float32), None)[0]
+        return batching.run(self.tower, self._ends, [segment], self.device, self.dtype, False)[0][-1].shape[1]
 
     @torch.inference_mode()
-    def _pool(self, pieces: list[Piece], all_layers: bool, own_only: bool) -> tuple[torch.Tensor, list[int]]:
-        """Mean over frames, float32 [pieces, layers, dim] on the device, and how many frames: those of the final state."""
-        states, frames = batching.run(self.half, self._ends, pieces, self.device, self.dtype, all_layers)
+    def _pool(self, segments: list[Segment], all_layers: bool, own_only: bool) -> tuple[torch.Tensor, list[int]]:
+        """Mean over frames, float32 [segments, layers, dim] on the device, and how many frames: those of the final state."""
+        states, frames = batching.run(self.tower, self._ends, segments, self.device, self.dtype, all_layers)
         means, counts = [], []
         for state in states:  # each is pooled at once, and of the padded or windowed ones only what is the clip's own
             n = state.shape[1]
@@ -254,13 +254,13 @@ class AudioEncoder:
             if frames is not None:
                 own = torch.arange(n) < frames[:, None]
             elif own_only:
-                masks = [own_frames(self.half, self.inputs, piece, n) for piece in pieces]
+                masks = [own_frames(self.tower, self.inputs, segment, n) for segment in segments]
                 if any(mask is not None for mask in masks):
                     full = torch.ones(n, dtype=torch.bool)
                     own = torch.stack([full if mask is None else mask for mask in masks])
             if own is None:
                 means.append(state.float().mean(1))
-                counts = [n] * len(pieces)
+                counts = [n] * len(segments)
             else:
                 counts = own.sum(1).tolist()
                 weights = own.float().to(self.device)
@@ -279,7 +279,7 @@ class AudioEncoder:
                 raise ValueError(f"waveform {i} is not a 1-D array with samples in it")
         return max_seconds if padding == "max_length" else None
 
-    def _check_finite(self, out: np.ndarray, clips: Sequence[list[Piece]], all_layers: bool) -> None:
+    def _check_finite(self, out: np.ndarray, clips: Sequence[list[Segment]], all_layers: bool) -> None:
         bad = np.flatnonzero(~np.isfinite(out).all(axis=(1, 2)))
         if len(bad) == 0:
             return

@@ -24,7 +24,7 @@ from arch_hf.data import CorpusData
 from arch_hf.data.clip_index import ClipIndex
 from arch_hf.distributed import Ranks
 from arch_hf.embedding.encoder import NonFiniteError
-from arch_hf.embedding.inputs import Inputs, Piece, pack, unpack
+from arch_hf.embedding.inputs import Inputs, Segment, pack, unpack
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.embedding.workers import (
@@ -144,7 +144,7 @@ class _Passing:
 
 @dataclass
 class _Batch:
-    """Clips that are ready for the model: `positions` of those that can be used, with their audio in `seconds`; the pieces of all of them,
+    """Clips that are ready for the model: `positions` of those that can be used, with their audio in `seconds`; the segments of all of them,
     `packed`; `failures` (position -> reason)."""
 
     positions: list[int]
@@ -185,26 +185,26 @@ class _Prepare(Dataset):
             except UserError as error:  # told by value: torch would wrap what a worker raises in a traceback
                 return error
             positions.append(i)
-            clips.append(self.inputs.pieces(waveform, self.padded_seconds))
+            clips.append(self.inputs.segments(waveform, self.padded_seconds))
             samples += len(waveform)
         values, layout = pack(clips)
         packed = (values.numpy() if self.as_array else values, layout)
         return _Batch(positions, samples / self.inputs.rate, packed, failures, time.perf_counter() - start)
 
 
-def _embed(encoder, clips: list[list[Piece]], **settings) -> list[np.ndarray | str]:
+def _embed(encoder, clips: list[list[Segment]], **settings) -> list[np.ndarray | str]:
     """Embed a batch, in halves when memory runs out; a clip whose embedding is not finite gives its reason instead."""
     if not clips:
         return []
     try:
-        return list(encoder.embed_pieces(clips, **settings))
+        return list(encoder.embed_segments(clips, **settings))
     except NonFiniteError as error:
         bad, reason = error.index, f"its embedding is not finite at layer {error.layer} in {encoder.dtype}"
         before, after = _embed(encoder, clips[:bad], **settings), _embed(encoder, clips[bad + 1 :], **settings)
         return [*before, reason, *after]
     except torch.OutOfMemoryError:
         if len(clips) == 1:
-            seconds = sum(piece.samples for piece in clips[0]) / encoder.sampling_rate
+            seconds = sum(segment.samples for segment in clips[0]) / encoder.sampling_rate
             raise UserError(
                 f"out of memory on one clip of {seconds:.1f} s: use --mixed_precision bf16 or another device"
             ) from None
@@ -231,17 +231,17 @@ def _encode(
         here = (functools.partial(clips.__getitem__, i) for i in range(len(clips)))
         batches = _decoded_ahead(clips, 1) if streamed else here
 
-    idle = [encoder, *(encoder.twin() for _ in range(n_threads - 1))]
+    idle = [encoder, *(encoder.copy_for_thread() for _ in range(n_threads - 1))]
 
     def work(decoded: Callable[[], _Batch | UserError]):
         item = decoded()
         if isinstance(item, UserError):
             raise item
         values, layout = item.packed
-        pieces = unpack(torch.as_tensor(values).to(encoder.device, non_blocking=True), layout)
+        segments = unpack(torch.as_tensor(values).to(encoder.device, non_blocking=True), layout)
         mine = idle.pop()
         try:
-            return item, dict(zip(item.positions, _embed(mine, pieces, **settings), strict=True))
+            return item, dict(zip(item.positions, _embed(mine, segments, **settings), strict=True))
         finally:
             idle.append(mine)
 

@@ -45,7 +45,7 @@ def is_codec(model: nn.Module) -> bool:
     return model.main_input_name in AUDIO_INPUTS and all(isinstance(getattr(model, p, None), nn.Module) for p in parts)
 
 
-def audio_half(model: nn.Module) -> tuple[nn.Module, str]:
+def audio_tower(model: nn.Module) -> tuple[nn.Module, str]:
     """The audio encoder inside a loaded model, and the prefix of its weights in the model's.
 
     Raises:
@@ -55,8 +55,8 @@ def audio_half(model: nn.Module) -> tuple[nn.Module, str]:
         >>> from transformers import WhisperConfig, WhisperModel
         >>> tiny = dict(d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1, vocab_size=99)
         >>> whisper = WhisperModel(WhisperConfig(**tiny, decoder_attention_heads=1, pad_token_id=0))
-        >>> half, prefix = audio_half(whisper)
-        >>> type(half).__name__, prefix
+        >>> tower, prefix = audio_tower(whisper)
+        >>> type(tower).__name__, prefix
         ('WhisperEncoder', 'encoder.')
     """
     if is_codec(model):
@@ -78,7 +78,7 @@ def audio_half(model: nn.Module) -> tuple[nn.Module, str]:
     return part, f"{name}."
 
 
-class AudioHalf(nn.Module):
+class AudioTower(nn.Module):
     """The audio encoder of a loaded model, giving all its hidden states in one form: [batch, frames, dim] each.
 
     The last one is the model's final output (`last_hidden_state`, after the final norm where there is one; a codec's
@@ -91,14 +91,14 @@ class AudioHalf(nn.Module):
         super().__init__()
         self.codec = is_codec(model)
         self.config = model.config
-        self.encoder, self.prefix = audio_half(model)
+        self.encoder, self.prefix = audio_tower(model)
         self.input_name = "input_values" if self.codec else self.encoder.main_input_name
         self.mask_exact = model.config.model_type in MASK_EXACT and not getattr(model.config, "add_adapter", False)
         # CLAP's fusion mixes in random crops of clips longer than its window; here such clips are windowed instead.
         self.fusion = getattr(getattr(self.encoder, "config", None), "enable_fusion", False)
         self.final_follows = False  # the final output has other frames than the last hidden state: it is one more
 
-    def settle(self, values: torch.Tensor) -> list[torch.Tensor]:
+    def learn_layout(self, values: torch.Tensor) -> list[torch.Tensor]:
         """Learn from one clip, long enough to tell, whether the final output is one more hidden state; return all."""
         *states, final = self._states(values, None, True)
         self.final_follows = bool(states) and _grid(states[-1]) != _grid(final)

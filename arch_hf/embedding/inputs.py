@@ -2,7 +2,7 @@
 
 A feature extractor gives one of three things, told apart by calling it: the waveform itself (scaled, perhaps), frames
 of a spectrogram as many as the clip has, or a spectrogram of one fixed size, its window. Clips longer than a window are
-cut into windows, each a piece of its own; the clip's embedding is the mean over the frames of all its pieces.
+cut into windows, each a segment of its own; the clip's embedding is the mean over the frames of all its segments.
 """
 
 import copy
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from arch_hf.embedding.families import AudioHalf
+from arch_hf.embedding.families import AudioTower
 from arch_hf.errors import UserError
 
 # Kaldi's filter banks, built into AST's feature extractor: frames of 25 ms every 10 ms.
@@ -22,7 +22,7 @@ _KALDI_FRAME, _KALDI_HOP = 0.025, 0.010
 
 
 @dataclass
-class Piece:
+class Segment:
     """A clip, or one window of it, as the model takes it.
 
     Attributes:
@@ -40,12 +40,12 @@ class Piece:
 class Inputs:
     """How clips become the input of one encoder: `kind` is "waveform", "frames" or "window"."""
 
-    def __init__(self, feature_extractor, half: AudioHalf):
+    def __init__(self, feature_extractor, tower: AudioTower):
         self.feature_extractor = feature_extractor
-        self.half = half
-        self.input_name, self.codec = half.input_name, half.codec
+        self.tower = tower
+        self.input_name, self.codec = tower.input_name, tower.codec
         self.rate = int(feature_extractor.sampling_rate)
-        embeddings = getattr(half.encoder, "embeddings", None)
+        embeddings = getattr(tower.encoder, "embeddings", None)
         # AST: a spectrogram from Kaldi's filter banks, cut into patches
         self.patches = embeddings.get_shape if hasattr(embeddings, "get_shape") else None
         noise = np.random.default_rng(0).standard_normal(2 * self.rate).astype(np.float32) * 0.1
@@ -58,27 +58,27 @@ class Inputs:
         self.shortest = None  # not known yet: see `minimum`
 
     def without_model(self) -> "Inputs":
-        """As much of it as makes pieces, for a process that prepares clips and has no use for the model."""
+        """As much of it as makes segments, for a process that prepares clips and has no use for the model."""
         self.minimum()
         light = copy.copy(self)
-        light.half = light.patches = None
+        light.tower = light.patches = None
         return light
 
-    def pieces(self, waveform: np.ndarray, max_seconds: float | None) -> list[Piece]:
-        """One clip as the pieces that go through the model; with `max_seconds`, cut and zero-padded to that (arch-v1)."""
+    def segments(self, waveform: np.ndarray, max_seconds: float | None) -> list[Segment]:
+        """One clip as the segments that go through the model; with `max_seconds`, cut and zero-padded to that (arch-v1)."""
         length = None if max_seconds is None else round(max_seconds * self.rate)
         waveform = waveform[:length]
         if self.kind != "window":
             if length is None:
                 waveform = self._long_enough(waveform)
             values = self._extract(waveform, length)
-            return [Piece(values, len(waveform), length or len(waveform), _moving(values))]
+            return [Segment(values, len(waveform), length or len(waveform), _moving(values))]
         if length is not None and length > self.window:
             waveform = np.pad(waveform, (0, length - len(waveform)))
         out = []
         for start in range(0, len(waveform), self.window):
             part = self._long_enough(waveform[start : start + self.window])
-            out.append(Piece(self._extract(part), len(part), self.window))
+            out.append(Segment(self._extract(part), len(part), self.window))
         return out
 
     def _long_enough(self, waveform: np.ndarray) -> np.ndarray:
@@ -92,7 +92,7 @@ class Inputs:
         The receptive field of the convolutions where the configuration gives them, else found by trying.
         """
         if self.shortest is None:
-            guess = receptive_field(self.half.config) or (round(_KALDI_FRAME * self.rate) if self.patches else 1)
+            guess = receptive_field(self.tower.config) or (round(_KALDI_FRAME * self.rate) if self.patches else 1)
             high = guess
             while not self._works(high):
                 high *= 2
@@ -108,7 +108,7 @@ class Inputs:
     @torch.inference_mode()
     def _works(self, samples: int) -> bool:
         noise = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
-        parameter = next(iter(self.half.state_dict().values()))
+        parameter = next(iter(self.tower.state_dict().values()))
         try:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # statistics of too few frames: that is what is asked here
@@ -117,7 +117,7 @@ class Inputs:
                 return False
             if self.kind == "window":  # the model sees the same size whatever the clip
                 return True
-            states = self.half(values[None].to(parameter.device, parameter.dtype))
+            states = self.tower(values[None].to(parameter.device, parameter.dtype))
         except (RuntimeError, ValueError, IndexError, ZeroDivisionError, AssertionError):
             return False
         return all(state.shape[1] > 0 and bool(torch.isfinite(state).all()) for state in states)
@@ -177,44 +177,44 @@ def _moving(values: torch.Tensor) -> int:
     return int(differ[-1]) + 1 if len(differ) else 0
 
 
-def pack(clips: list[list[Piece]]) -> tuple[torch.Tensor, list]:
-    """All pieces of some clips as one flat tensor and how to take it apart: what passes from one process to another.
+def pack(clips: list[list[Segment]]) -> tuple[torch.Tensor, list]:
+    """All segments of some clips as one flat tensor and how to take it apart: what passes from one process to another.
 
     Example:
-        >>> clips = [[Piece(torch.ones(3), 3, 3)], [], [Piece(torch.zeros(2, 4), 8, 9), Piece(torch.ones(2, 4), 2, 9)]]
+        >>> clips = [[Segment(torch.ones(3), 3, 3)], [], [Segment(torch.zeros(2, 4), 8, 9), Segment(torch.ones(2, 4), 2, 9)]]
         >>> flat, layout = pack(clips)
-        >>> flat.shape, [len(pieces) for pieces in unpack(flat, layout)]
+        >>> flat.shape, [len(segments) for segments in unpack(flat, layout)]
         (torch.Size([19]), [1, 0, 2])
     """
-    layout = [[(tuple(p.values.shape), p.samples, p.total, p.moving) for p in pieces] for pieces in clips]
-    values = [piece.values.flatten() for pieces in clips for piece in pieces]
+    layout = [[(tuple(p.values.shape), p.samples, p.total, p.moving) for p in segments] for segments in clips]
+    values = [segment.values.flatten() for segments in clips for segment in segments]
     return torch.cat(values) if values else torch.empty(0), layout
 
 
-def unpack(flat: torch.Tensor, layout: list) -> list[list[Piece]]:
-    """The pieces that `pack` was given, their values views of `flat`."""
-    parts = iter(flat.split([math.prod(shape) for pieces in layout for shape, *_ in pieces]))
-    return [[Piece(next(parts).view(shape), *rest) for shape, *rest in pieces] for pieces in layout]
+def unpack(flat: torch.Tensor, layout: list) -> list[list[Segment]]:
+    """The segments that `pack` was given, their values views of `flat`."""
+    parts = iter(flat.split([math.prod(shape) for segments in layout for shape, *_ in segments]))
+    return [[Segment(next(parts).view(shape), *rest) for shape, *rest in segments] for segments in layout]
 
 
-def own_frames(half: AudioHalf, inputs: Inputs, piece: Piece, n_frames: int) -> torch.Tensor | None:
-    """Which of a window's frames hold the piece's own sound: bool [frames], or None for all.
+def own_frames(tower: AudioTower, inputs: Inputs, segment: Segment, n_frames: int) -> torch.Tensor | None:
+    """Which of a window's frames hold the segment's own sound: bool [frames], or None for all.
 
     CLAP repeats a short clip until its window is full: all frames are the clip's.
     """
-    if inputs.kind != "window" or piece.samples >= piece.total:
+    if inputs.kind != "window" or segment.samples >= segment.total:
         return None
     if getattr(inputs.feature_extractor, "padding", None) in ("repeat", "repeatpad"):
         return None
     rows, columns, leading = 1, n_frames, 0
     if inputs.patches:
-        config = half.encoder.config
+        config = tower.encoder.config
         rows, columns = inputs.patches(config)
         leading = n_frames - rows * columns  # the class and distillation tokens
-        frames = 1 + int((piece.samples / inputs.rate - _KALDI_FRAME) / _KALDI_HOP)
+        frames = 1 + int((segment.samples / inputs.rate - _KALDI_FRAME) / _KALDI_HOP)
         own = max(1, (frames - config.patch_size) // config.time_stride + 1)
     else:
-        own = -(-piece.samples * n_frames // piece.total)
+        own = -(-segment.samples * n_frames // segment.total)
     row = torch.arange(columns) < own
     return torch.cat([torch.zeros(leading, dtype=torch.bool), row.repeat(rows)])
 

@@ -31,7 +31,7 @@ from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from arch_hf.embedding.baselines import BASELINES, make_baseline
-from arch_hf.embedding.families import AUDIO_INPUTS, audio_half
+from arch_hf.embedding.families import AUDIO_INPUTS, audio_tower
 from arch_hf.errors import UserError
 
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
@@ -181,7 +181,7 @@ def _load_model(model_id: str, config, options: dict) -> nn.Module:
                 f"{model_id}: its pickled weights hold more than tensors, and are not loaded: convert them to safetensors"
             ) from None
         raise UserError(f"{model_id}: its weights cannot be loaded: {one_line(error)}") from None
-    half, prefix = audio_half(model)
+    tower, prefix = audio_tower(model)
     other = sorted(str(entry[0]) for entry in report["mismatched_keys"])
     if other:
         raise UserError(f"{model_id} holds weights of another shape than config.json says: {_some(other)}")
@@ -191,7 +191,7 @@ def _load_model(model_id: str, config, options: dict) -> nn.Module:
             f"{model_id} lacks weights of the encoder, which would be random: {_some(missing)}; the checkpoint is "
             "incomplete, or config.json belongs to another"
         )
-    inside = tuple(f"{prefix}{name}." for name, _ in half.named_children())
+    inside = tuple(f"{prefix}{name}." for name, _ in tower.named_children())
     unexpected = sorted(
         key
         for key in report["unexpected_keys"]
