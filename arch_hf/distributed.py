@@ -34,18 +34,33 @@ class Ranks:
         (['here'], [2, 4, 6])
     """
 
-    def __init__(self, accelerator: Accelerator):
+    def __init__(self, accelerator: Accelerator, device: torch.device | None = None):
         self.accelerator = accelerator
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
         self.is_main, self.is_local_main = accelerator.is_main_process, accelerator.is_local_main_process
-        self.device = accelerator.device
+        self.device = device or accelerator.device
 
     @classmethod
-    def launched(cls) -> "Ranks":
-        """The processes that a launcher has started. Without a GPU accelerate must be told so, or the processes that `torchrun` and
-        `accelerate launch` start on a CPU do not know of each other, and each does the whole work."""
+    def launched(cls, device: str | None = None) -> "Ranks":
+        """The processes that a launcher has started, on the best device there is or on this one ("cpu", "cuda", "cuda:1", "mps").
+
+        Without a GPU accelerate must be told so, or the processes that `torchrun` and `accelerate launch` start on a CPU do not know of each
+        other, and each does the whole work.
+
+        Raises:
+            UserError: there is no such device.
+        """
+        wanted = None if device is None else find_device(device)
         patience = InitProcessGroupKwargs(timeout=PATIENCE)
-        ranks = cls(Accelerator(cpu=not torch.accelerator.is_available(), kwargs_handlers=[patience]))
+        on_cpu = not torch.accelerator.is_available() or (wanted is not None and wanted.type == "cpu")
+        accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
+        if wanted is not None and accelerator.num_processes > 1:
+            if wanted.index is not None:
+                raise UserError(
+                    f"--device {device} is one device, for {accelerator.num_processes} processes: leave out its number"
+                )
+            wanted = None  # each has its own
+        ranks = cls(accelerator, wanted)
         share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size)))
         return ranks
 
@@ -106,6 +121,31 @@ class Ranks:
     def end(self) -> None:
         """Nothing more is done together."""
         self.accelerator.end_training()
+
+
+def find_device(name: str) -> torch.device:
+    """The device of that name, once it has computed something.
+
+    Raises:
+        UserError: there is none.
+
+    Example:
+        >>> find_device("cpu")
+        device(type='cpu')
+        >>> find_device("gpu")
+        Traceback (most recent call last):
+        arch_hf.errors.UserError: --device gpu: no such device; there are cpu...
+    """
+    try:
+        device = torch.device(name)
+        torch.ones(1, device=device).add_(1).item()
+        return device
+    except (RuntimeError, AssertionError, NotImplementedError):
+        best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        kinds = (
+            ["cpu"] + [f"{best.type}:{index}" for index in range(torch.accelerator.device_count())] if best else ["cpu"]
+        )
+        raise UserError(f"--device {name}: no such device; there are {', '.join(kinds)}") from None
 
 
 def share_cores(n_processes: int) -> None:

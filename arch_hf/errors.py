@@ -5,7 +5,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 
@@ -22,12 +22,50 @@ class UserError(Exception):
     """
 
 
+class UserErrors(UserError):
+    """Several mistakes at once; `problems` holds the line of each, and the message is all of them.
+
+    Example:
+        >>> raise UserErrors(["--limit is 0, give 1 or more", "unknown protocol 'x'"])
+        Traceback (most recent call last):
+        arch_hf.errors.UserErrors: --limit is 0, give 1 or more; unknown protocol 'x'
+    """
+
+    def __init__(self, problems: Sequence[str]):
+        super().__init__("; ".join(problems))
+        self.problems = tuple(problems)
+
+
+def problems_of(error: UserError) -> tuple[str, ...]:
+    """The lines to tell a user: one for each mistake."""
+    return error.problems if isinstance(error, UserErrors) else (str(error),)
+
+
+def all_of(*checks: Callable[[], object]) -> None:
+    """Make all checks, also after one has failed.
+
+    Raises:
+        UserError: what they raised: the one, or all of them in a `UserErrors`, each once.
+
+    Example:
+        >>> all_of(lambda: int("3"))
+    """
+    problems: dict[str, None] = {}
+    for check in checks:
+        try:
+            check()
+        except UserError as error:
+            problems |= dict.fromkeys(problems_of(error))
+    if problems:
+        raise UserErrors([*problems]) if len(problems) > 1 else UserError(*problems)
+
+
 class AudioError(UserError):
     """A clip that cannot be used. The message is the reason alone, without the clip's name: the caller knows it."""
 
 
 def run_command(run: Callable, args) -> int:
-    """Run a command: what goes wrong becomes one line on stderr and status 1, never a traceback."""
+    """Run a command: each thing that is wrong becomes one line on stderr, with status 1, never a traceback."""
     try:
         return run(args) or 0
     except KeyboardInterrupt:
@@ -37,7 +75,8 @@ def run_command(run: Callable, args) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
-        print(f"error: {as_user_error(error)}", file=sys.stderr)
+        for problem in problems_of(as_user_error(error)):
+            print(f"error: {problem}", file=sys.stderr)
         return 1
 
 

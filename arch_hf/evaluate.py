@@ -8,11 +8,11 @@ main process alone writes results and prints.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from functools import partial
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 import numpy as np
@@ -21,11 +21,11 @@ from safetensors.numpy import save
 from arch_hf.data import CorpusData, load_corpus
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
-from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus, plan_embedding
+from arch_hf.embedding.corpus import CorpusEmbeddings, EmbeddingCost, embed_corpus, embedding_cost
 from arch_hf.embedding.key import EmbedSettings
-from arch_hf.errors import UserError, as_user_error
+from arch_hf.errors import UserError, UserErrors, as_user_error
 from arch_hf.files import write_atomically
-from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job
+from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, jobs_for
 from arch_hf.probing.record import Scores
 from arch_hf.probing.scoring import Predictions, score_layers
 from arch_hf.probing.splits import plan_folds
@@ -38,9 +38,11 @@ from arch_hf.results.trace import environment
 
 @dataclass(frozen=True)
 class CorpusRun:
-    """What became of one corpus: a result per layer with the file of each, or the error that stopped it; `notes` are for the reader."""
+    """What became of one corpus in one job: a result per layer with the file of each, or the error that stopped it; `notes` are for the
+    reader. Where the model could not be used, `corpus` is None."""
 
-    corpus: str
+    job: Job
+    corpus: str | None
     results: tuple[Result, ...] = ()
     paths: tuple[Path, ...] = ()
     error: UserError | None = None
@@ -49,27 +51,63 @@ class CorpusRun:
 
 @dataclass(frozen=True)
 class CorpusPlan:
-    """What a corpus would cost: how many `clips`, `stored` among them, `hours` of audio as the encoder would take it, `gigabytes` that the
-    embeddings take on disk; or the error that would stop it."""
+    """What a corpus would cost one job, or the error that would stop it; where the model could not be used, `corpus` is None."""
 
-    corpus: str
-    clips: int = 0
-    stored: int = 0
-    hours: float = 0.0
-    gigabytes: float = 0.0
+    job: Job
+    corpus: str | None
+    cost: EmbeddingCost | None = None
     error: UserError | None = None
 
 
-def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None = None, **options) -> list[Result]:
-    """Evaluate one frozen encoder; returns its results, one per corpus and layer.
+def evaluate_model(
+    model_id: str | Path | Sequence[str | Path] = DEFAULT_MODEL,
+    datasets: Sequence[str | Path] | None = None,
+    *,
+    protocol: str | Sequence[str] = "arch-v1",
+    layers: str | Sequence[int] = "last",
+    output_dir: str | Path = "results",
+    cache_dir: str | Path | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    batch_seconds: float | None = None,
+    revision: str | None = None,
+    model_name: str | Sequence[str] | None = None,
+    data_dir: str | Path | None = None,
+    seeds: int = DEFAULT_SEEDS,
+    probe: str = "linear",
+    shots: Sequence[int] = (),
+    limit: int | None = None,
+    streaming: bool = False,
+    overwrite: bool = False,
+    trust_remote_code: bool = False,
+    dataset_options: Mapping[str, str] | None = None,
+) -> list[Result]:
+    """Evaluate frozen encoders; returns the results, one per model, corpus, protocol and layer. They are also written to `output_dir`.
 
     Args:
-        model_id: a Hub id, a local folder, or a built-in baseline ("logmel", "mfcc").
+        model_id: a Hub id, a local folder, or a built-in baseline ("logmel", "mfcc"); or several of them.
         datasets: corpus names, Hub dataset ids or folders; by default all twelve, for "logmel" the embedded three.
-        **options: the other fields of `Job`.
+        protocol: "arch-v1" (the paper's), "strict" (what one should report today), or both.
+        layers: "last", "all", or indices of hidden states: [0, 6, 12] or "0,6,12".
+        output_dir: results that answer the same question are read from there instead of computed again.
+        cache_dir: where embeddings are kept; by default $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf.
+        device: "cpu", "cuda", "cuda:1", "mps"; by default the best there is.
+        dtype: "float32", "bfloat16" or "float16"; by default float32, or what a launcher was told.
+        batch_seconds: seconds of audio that go through the model at once; by default what suits the device.
+        revision: branch, tag or commit of the model.
+        model_name: what the results call the model, one for each model; by default its id, or a name made from the folder's path.
+        data_dir: the twelve are looked for in data_dir/CORPUS before the Hub's arch/CORPUS.
+        seeds: probes per fold, each with its own seed.
+        probe: "linear" (the protocol's), "knn", or "weighted_sum" (of all layers).
+        shots: also score the probe on so many clips per class.
+        limit: at most so many clips per split: a quick look, not a score.
+        streaming: read datasets from the Hub in passing, without a copy on disk.
+        overwrite: compute again what there is a result of already.
+        trust_remote_code: run the model's own code from the Hub.
+        dataset_options: columns and splits of a dataset that is not built in, where they cannot be told apart: see `load_corpus`.
 
     Raises:
-        UserError: if the model cannot be loaded, or, after all others were done, if a corpus failed.
+        UserError: an argument is wrong (all that are, at once); or, after all others were done, a model or a corpus failed.
 
     Example:
         >>> import tempfile
@@ -78,35 +116,105 @@ def evaluate_model(model_id: str = DEFAULT_MODEL, datasets: Sequence[str] | None
         ...     "logmel", ["synthetic_events"], limit=6, seeds=1, output_dir=folder, cache_dir=folder)
         >>> result.dataset.id, result.layer, 0 <= result.headline.mean <= 1
         ('synthetic_events', -1, True)
+        >>> evaluate_model("logmel", "synthetic_events")
+        Traceback (most recent call last):
+        arch_hf.errors.UserError: datasets is the text 'synthetic_events': give a list, ['synthetic_events']
     """
-    job = Job(model_id=model_id, datasets=tuple(datasets or ()), **options)
-    runs = list(run_job(job, Ranks.launched()))
-    if failed := [f"{run.corpus}: {run.error}" for run in runs if run.error]:
-        raise UserError("; ".join(failed))
+    if isinstance(datasets, (str, Path)):
+        raise UserError(f"datasets is the text {str(datasets)!r}: give a list, [{str(datasets)!r}]")
+    jobs = jobs_for(
+        _listed(model_id),
+        _listed(protocol),
+        _listed(model_name),
+        datasets=tuple(map(str, datasets or ())),
+        layers=layers if isinstance(layers, str) else ",".join(map(str, layers)),
+        output_dir=str(output_dir),
+        cache_dir=None if cache_dir is None else str(cache_dir),
+        dtype=dtype,
+        batch_seconds=batch_seconds,
+        revision=revision,
+        data_dir=None if data_dir is None else str(data_dir),
+        seeds=seeds,
+        probe=probe,
+        shots=tuple(shots),
+        limit=limit,
+        streaming=streaming,
+        overwrite=overwrite,
+        trust_remote_code=trust_remote_code,
+        dataset_options=dict(dataset_options or {}),
+    )
+    runs = list(run_jobs(jobs, Ranks.launched(device)))
+    if failed := [f"{run.corpus}: {run.error}" if run.corpus else str(run.error) for run in runs if run.error]:
+        raise UserErrors(failed) if len(failed) > 1 else UserError(*failed)
     return [result for run in runs for result in run.results]
 
 
-def run_job(job: Job, ranks: Ranks) -> Iterator[CorpusRun]:
-    """Run the job corpus by corpus. Whatever stops one corpus does not stop the others.
+def _listed(value: str | Path | Sequence[str | Path] | None) -> list[str]:
+    if value is None:
+        return []
+    return [str(value)] if isinstance(value, (str, Path)) else [str(part) for part in value]
 
-    Raises:
-        UserError: if the model cannot be loaded or has no such layer.
-    """
-    encoder = load_encoder(job, job.model_id, ranks)
-    layers = job.chosen_layers(encoder.n_layers)
-    baseline = None if job.model_id == BASELINE_MODEL else load_encoder(job, BASELINE_MODEL, ranks)
-    for name in job.corpora:
+
+def run_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusRun]:
+    """Run the jobs, model by model and corpus by corpus: each model is loaded once, and the baseline is scored once on each corpus under each
+    protocol. Whatever stops one corpus, or one model, does not stop the others."""
+    baselines = Baselines(ranks)
+    for its_jobs in by_model(jobs):
+        yield from run_model(its_jobs, baselines, ranks)
+
+
+def by_model(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs of each model."""
+    return [
+        [job for job in jobs if job.model_id == model_id] for model_id in dict.fromkeys(job.model_id for job in jobs)
+    ]
+
+
+def run_model(jobs: Sequence[Job], baselines: "Baselines", ranks: Ranks) -> Iterator[CorpusRun]:
+    """One model on all corpora, under the protocol of each job."""
+    try:
+        encoder = load_encoder(jobs[0], ranks)
+        layers = jobs[0].chosen_layers(encoder.n_layers)
+    except UserError as error:
+        yield CorpusRun(jobs[0], None, error=error)
+        return
+    for name in jobs[0].corpora:
+        yield from run_corpus(jobs, name, encoder, layers, baselines, ranks)
+
+
+def run_corpus(
+    jobs: Sequence[Job], name: str, encoder: AudioEncoder, layers: list[int], baselines: "Baselines", ranks: Ranks
+) -> Iterator[CorpusRun]:
+    """One encoder on one corpus, under the protocol of each job."""
+    corpus = None
+    for job in jobs:
         try:
-            corpus = load_clips(job, name, ranks)
-            floors = {}
-            if baseline is not None:
-                (floor,) = evaluate_corpus(job, baseline, corpus, [-1], ranks).results
-                floors = {BASELINE_MODEL: {metric: score.mean for metric, score in floor.metrics.items()}}
-            yield replace(evaluate_corpus(job, encoder, corpus, layers, ranks, floors), corpus=name)
+            corpus = corpus or load_clips(job, name, ranks)
+            scores = {} if job.model_id == BASELINE_MODEL else baselines.scores(job, name, corpus)
+            yield replace(evaluate_corpus(job, encoder, corpus, layers, ranks, scores), corpus=name)
         except UserError as error:
-            yield CorpusRun(name, error=error)
+            yield CorpusRun(job, name, error=error)
         except Exception as error:
-            yield CorpusRun(name, error=as_user_error(error))
+            yield CorpusRun(job, name, error=as_user_error(error))
+
+
+class Baselines:
+    """The scores of the baseline encoder beside which every other one stands: computed once for each corpus and protocol."""
+
+    def __init__(self, ranks: Ranks):
+        self.ranks = ranks
+        self.encoder: AudioEncoder | None = None
+        self.known: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+
+    def scores(self, job: Job, name: str, corpus: CorpusData) -> dict[str, dict[str, float]]:
+        """Baseline -> metric -> fraction."""
+        if (name, job.protocol) not in self.known:
+            own = replace(job, model_id=BASELINE_MODEL, model_name=None, revision=None, dtype="float32", layers="last")
+            self.encoder = self.encoder or load_encoder(own, self.ranks)
+            (result,) = evaluate_corpus(own, self.encoder, corpus, [-1], self.ranks).results
+            scores = {metric: score.mean for metric, score in result.metrics.items()}
+            self.known[name, job.protocol] = {BASELINE_MODEL: scores}
+        return self.known[name, job.protocol]
 
 
 def evaluate_corpus(
@@ -128,24 +236,28 @@ def evaluate_corpus(
             scores, predictions = ranks.together(lambda: next(scored))
             probe_s = time.perf_counter() - start
             answers[layer] = assemble(questions[layer], embeddings, scores, probe_s, ranks, baselines or {})
-            # together: a full disk of the main process stops all of them at the same place
-            write = partial(write_answer, job, questions[layer], answers[layer], task, predictions, ranks)
-            notes += ranks.together(write)
-    results = ranks.together(lambda: with_layer_curve(job, questions, answers, ranks))
+            notes += write_answer(job, questions[layer], answers[layer], task, predictions, ranks)
+    results = with_layer_curve(job, questions, answers, ranks)
     paths = tuple(question.path(job.output_dir) for question in questions.values())
-    return CorpusRun(corpus.id, tuple(results[layer] for layer in layers), paths, notes=tuple(notes))
+    return CorpusRun(job, corpus.id, tuple(results[layer] for layer in layers), paths, notes=tuple(notes))
 
 
-def load_encoder(job: Job, model_id: str, ranks: Ranks) -> AudioEncoder:
-    """The frozen encoder, on this process's device."""
-    own = {}
-    if model_id == job.model_id:
-        dtype = {"fp16": "float16", "bf16": "bfloat16"}.get(ranks.accelerator.mixed_precision)
-        own = {"revision": job.revision, "dtype": dtype, "trust_remote_code": job.trust_remote_code}
-    return ranks.together(
-        lambda: AudioEncoder.from_pretrained(model_id, device=ranks.device, **own),
+def load_encoder(job: Job, ranks: Ranks) -> AudioEncoder:
+    """The job's frozen encoder, on this process's device."""
+    launched = {"fp16": "float16", "bf16": "bfloat16"}.get(ranks.accelerator.mixed_precision)
+    encoder = ranks.together(
+        lambda: AudioEncoder.from_pretrained(
+            job.model_id,
+            job.revision,
+            job.dtype or launched,
+            device=ranks.device,
+            batch_seconds=job.batch_seconds,
+            trust_remote_code=job.trust_remote_code,
+        ),
         main_first=True,  # one process downloads, the others find it in the cache
     )
+    encoder.model_id = job.model_name or encoder.model_id
+    return encoder
 
 
 def load_clips(job: Job, name: str, ranks: Ranks) -> CorpusData:
@@ -158,7 +270,7 @@ def load_clips(job: Job, name: str, ranks: Ranks) -> CorpusData:
 def settings_for(job: Job, corpus: CorpusData, layers: list[int]) -> EmbedSettings:
     """How the protocol wants this corpus embedded."""
     protocol = job.rules
-    depth = "last" if job.takes_last_only(layers) else "all"
+    depth: Literal["last", "all"] = "last" if job.takes_last_only(layers) else "all"
     return EmbedSettings(job.cache, protocol.padding, protocol.max_seconds_for(corpus.corpus), depth)
 
 
@@ -282,19 +394,21 @@ def layer_curve(results: dict[int, Result]) -> LayerCurve:
     return LayerCurve(by="mean validation score", best=best, validation=validation)
 
 
-def plan_job(job: Job) -> Iterator[CorpusPlan]:
-    """What the job would have to do, without doing it.
-
-    Raises:
-        UserError: if the model cannot be loaded.
-    """
-    ranks = Ranks.launched()
-    encoder = load_encoder(job, job.model_id, ranks)
-    layers = job.chosen_layers(encoder.n_layers)
-    for name in job.corpora:
+def plan_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusPlan]:
+    """What the jobs would have to do, without doing it."""
+    for its_jobs in by_model(jobs):
+        first = its_jobs[0]
         try:
-            corpus = load_clips(job, name, ranks)
+            encoder = load_encoder(first, ranks)
+            layers = first.chosen_layers(encoder.n_layers)
         except UserError as error:
-            yield CorpusPlan(name, error=error)
+            yield CorpusPlan(first, None, error=error)
             continue
-        yield CorpusPlan(name, **plan_embedding(encoder, corpus, settings_for(job, corpus, layers)))
+        for name in first.corpora:
+            try:
+                corpus = load_clips(first, name, ranks)
+            except UserError as error:
+                yield CorpusPlan(first, name, error=error)
+                continue
+            for job in its_jobs:
+                yield CorpusPlan(job, name, embedding_cost(encoder, corpus, settings_for(job, corpus, layers)))

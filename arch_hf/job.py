@@ -1,10 +1,12 @@
 """What the main job is asked to do."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
-from arch_hf.errors import UserError
+from arch_hf.errors import UserError, all_of
 from arch_hf.files import default_cache_dir
 from arch_hf.probing.protocols import Protocol, get_protocol
 from arch_hf.probing.scoring import Probes
@@ -12,18 +14,22 @@ from arch_hf.probing.scoring import Probes
 DEFAULT_MODEL = "logmel"
 BASELINE_MODEL = "mfcc"
 DEFAULT_SEEDS = 3
+DTYPES = ("float32", "bfloat16", "float16")
 
 
 @dataclass(frozen=True)
 class Job:
-    """What was asked for; each field is a flag of the main job.
+    """What was asked for of one model under one protocol; each field is a flag of the main job.
 
-    `dataset_options` name the columns and splits of a dataset that is not built in (see `load_corpus`).
+    `model_name` is what results call the model, by default its id; `dtype` None is what the launcher's `--mixed_precision` says, else float32;
+    `batch_seconds` is the audio that goes through the model at once, None what suits the device. `dataset_options` name the columns and splits of
+    a dataset that is not built in (see `load_corpus`).
     """
 
     model_id: str = DEFAULT_MODEL
     datasets: tuple[str, ...] = ()
     revision: str | None = None
+    model_name: str | None = None
     data_dir: str | None = None
     protocol: str = "arch-v1"
     layers: str = "last"
@@ -36,14 +42,27 @@ class Job:
     trust_remote_code: bool = False
     probe: str = "linear"
     shots: tuple[int, ...] = ()
+    dtype: str | None = None
+    batch_seconds: float | None = None
     dataset_options: dict = field(default_factory=dict)
 
     def __post_init__(self):
+        all_of(self._check_numbers, lambda: self.rules, lambda: self.probes, self._check_layers, self._check_dtype)
+
+    def _check_numbers(self) -> None:
         if self.limit is not None and self.limit < 1:
             raise UserError(f"--limit is {self.limit}: give the number of clips per split, 1 or more")
-        get_protocol(self.protocol)
-        if self.probes.probe == "weighted_sum" and self.layers != "last":
+        if self.batch_seconds is not None and not self.batch_seconds > 0:
+            raise UserError(f"--batch_seconds is {self.batch_seconds}: give seconds of audio, more than 0")
+
+    def _check_layers(self) -> None:
+        if self.probe == "weighted_sum" and self.layers != "last":
             raise UserError("--probe weighted_sum takes all layers together: leave out --layers")
+        self._layer_numbers()
+
+    def _check_dtype(self) -> None:
+        if self.dtype not in (None, *DTYPES):
+            raise UserError(f"unknown --dtype {self.dtype!r}: choose one of {', '.join(DTYPES)}")
 
     @property
     def rules(self) -> Protocol:
@@ -85,14 +104,19 @@ class Job:
         """The layers to score: indices of hidden states, the last one always as -1."""
         if self.layers in ("last", "all"):
             return [-1] if self.layers == "last" else [*range(n_layers - 1), -1]
-        try:
-            chosen = [int(part) for part in self.layers.split(",")]
-        except ValueError:
-            raise UserError(f"--layers is '{self.layers}': give last, all, or numbers such as 0,6,12") from None
+        chosen = self._layer_numbers()
         wrong = [layer for layer in chosen if not -1 <= layer < n_layers]
         if wrong:
             raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
         return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
+
+    def _layer_numbers(self) -> list[int]:
+        if self.layers in ("last", "all"):
+            return []
+        try:
+            return [int(part) for part in self.layers.split(",")]
+        except ValueError:
+            raise UserError(f"--layers is '{self.layers}': give last, all, or numbers such as 0,6,12") from None
 
     def asked(self, dtype: str) -> tuple[str, ...]:
         """The options that are not the plain case's, as parts of a result's file name."""
@@ -102,3 +126,37 @@ class Job:
         parts += [f"shots{'-'.join(map(str, self.shots))}"] if self.shots else []
         options = {key.removesuffix("_column"): value for key, value in self.dataset_options.items() if key != "config"}
         return (*parts, *(f"{key}-{value}" for key, value in sorted(options.items())))
+
+
+def jobs_for(
+    model_ids: Sequence[str], protocols: Sequence[str], model_names: Sequence[str] = (), **options: Any
+) -> list[Job]:
+    """A job for each model under each protocol, model by model.
+
+    Args:
+        model_names: what the results call the models, in their order; none for their ids.
+        **options: the other fields of `Job`.
+
+    Raises:
+        UserError: something about them is wrong; all that is.
+
+    Example:
+        >>> [(job.model_id, job.protocol) for job in jobs_for(["logmel", "mfcc"], ["arch-v1", "strict"])]
+        [('logmel', 'arch-v1'), ('logmel', 'strict'), ('mfcc', 'arch-v1'), ('mfcc', 'strict')]
+    """
+    if model_names and len(model_names) != len(model_ids):
+        raise UserError(f"--model_name gives {len(model_names)} names for {len(model_ids)} models: one for each")
+    if len(set(model_names)) < len(model_names):
+        raise UserError(f"--model_name gives one name twice: {', '.join(model_names)}")
+    names = dict(zip(model_ids, model_names, strict=False))
+    pairs = [(model, protocol) for model in dict.fromkeys(model_ids) for protocol in dict.fromkeys(protocols)]
+    jobs: list[Job] = []
+    all_of(
+        *(
+            lambda model=model, protocol=protocol: jobs.append(
+                Job(model_id=model, model_name=names.get(model), protocol=protocol, **options)
+            )
+            for model, protocol in pairs
+        )
+    )
+    return jobs

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
+import arch_hf
 from arch_hf.audio import encode_wav
-from arch_hf.cli import main
+from arch_hf.cli import build_parser, main
 from arch_hf.data.registry import SYNTHETIC_NAMES
+from arch_hf.embedding import AudioEncoder
 
 
 @pytest.fixture(autouse=True)
@@ -31,10 +33,14 @@ def arch(capsys, *args):
 @pytest.mark.parametrize(
     ("args", "says"),
     [
-        (["evaluate", "--limit", "0"], r"--limit is 0: give .* 1 or more"),
-        (["evaluate", "--seeds", "0"], r"--seeds is 0: give .* 1 or more"),
+        (["evaluate", "--limit", "0"], r"--limit is 0: give 1 or more"),
+        (["evaluate", "--seeds", "0"], r"--seeds is 0: give 1 or more"),
         (["evaluate", "--lmit", "3"], r"unknown argument --lmit 3; did you mean --limit\?"),
-        (["evaluate", "--limit", "many"], r"--limit: invalid int value"),
+        (["evaluate", "--limit", "many"], r"--limit is 'many': give a whole number, 1 or more"),
+        (["evaluate", "--batch_seconds", "0"], r"--batch_seconds is '0': give a number above 0"),
+        (["evaluate", "--dtype", "half"], r"unknown --dtype 'half': choose one of float32"),
+        (["evaluate", "--device", "gpu"], r"--device gpu: no such device; there are cpu"),
+        (["evaluate", "--model_name", "a", "b"], r"--model_name gives 2 names for 1 models: one for each"),
         (["evaluate", "--protocol", "arch-v2"], r"unknown protocol 'arch-v2': choose one of arch-v1, strict"),
         (["evaluate", "--layers", "3,x"], r"--layers is '3,x': give last, all, or numbers"),
         (["evaluate", "--layers", "99"], r"--layers names 99, but logmel has layers 0 to 0"),
@@ -62,6 +68,63 @@ def test_a_mistake_is_one_line_and_a_status(capsys, tmp_path, args, says):
 
     assert re.search(says, err[0])
     assert not list(tmp_path.rglob("*.json"))
+
+
+def test_all_mistakes_are_told_at_once(capsys):
+    status, _, err = arch(capsys, "evaluate", "--lmit", 3, "--limit", 0, "--protocol", "arch-v2", "--layers", "3,x")
+    assert status == 2 and len(err) == 4
+    assert "--limit is 0" in err[0] and "did you mean --limit?" in err[1]
+    assert "unknown protocol 'arch-v2'" in err[2] and "--layers is '3,x'" in err[3]
+    status, _, err = arch(capsys, "evaluate", "--create_pr", "--protocol", "arch-v2", "strict")
+    assert status == 1 and len(err) == 2
+
+
+@pytest.mark.parametrize("command", ["", "evaluate", "publish", "publish card"])
+def test_help_begins_with_an_example(capsys, command):
+    status, out, _ = arch(capsys, *command.split(), "--help")
+    assert status == 0 and out.startswith(f"Example: arch-hf {command}".rstrip())
+
+
+def test_every_example_is_understood():
+    """Each command must have one (the parser asks for it), and it must be right."""
+    parsers = [build_parser()]
+    while parsers:
+        parser = parsers.pop()
+        name, *args = parser.example.split()
+        assert name == "arch-hf" and build_parser().parse_args(args).run
+        choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
+        parsers += [command for named in choices for command in named.values()]
+
+
+def test_version(capsys):
+    assert arch(capsys, "--version")[1] == f"arch-hf {arch_hf.__version__}\n"
+
+
+def test_many_models_and_protocols_in_one_command(capsys, tmp_path, monkeypatch):
+    """Each baseline is computed once, each model is loaded once, and a model that is not there does not stop the others."""
+    loaded = []
+    monkeypatch.setattr(AudioEncoder, "from_pretrained", _counting(AudioEncoder.from_pretrained, loaded))
+    args = ["--model_id", "logmel", "nobody/nothing", "mfcc", "--model_name", "mine", "other", "mfcc", "--overwrite"]
+    args += ["--protocol", "arch-v1", "strict", "--datasets", "synthetic_events", "--limit", 6, "--seeds", 1]
+    status, out, err = arch(capsys, "evaluate", *args)
+    assert status == 1 and [line for line in err if line.startswith("error")] == [
+        "error: no folder nobody/nothing, it is not in the Hub's cache, and the Hub cannot be reached to look for it there"
+    ]
+    assert loaded == ["logmel", "mfcc", "nobody/nothing", "mfcc"]
+    for protocol in ("arch-v1", "strict"):
+        assert f"mine, protocol {protocol}, percent" in out and f"mfcc, protocol {protocol}, percent" in out
+    files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("results/*/*.json"))
+    names = ["synthetic_events.limit6.seeds1.json", "synthetic_events.strict.limit6.seeds1.json"]
+    assert files == [f"results/{model}/{name}" for model in ("mfcc", "mine") for name in names]
+    assert json.loads((tmp_path / "results/mine" / names[0]).read_text())["model"]["id"] == "mine"
+
+
+def _counting(load, loaded):
+    def counted(model_id, *args, **options):
+        loaded.append(model_id)
+        return load(model_id, *args, **options)
+
+    return counted
 
 
 def test_the_main_job_writes_results_and_prints_the_table(capsys, tmp_path):

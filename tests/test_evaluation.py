@@ -87,12 +87,12 @@ def test_the_score_is_that_of_a_plain_computation(hubert, tmp_path):
 
 
 def _rank(model, folder, queue_path):
-    from arch_hf.evaluate import run_job
+    from arch_hf.evaluate import run_jobs
     from arch_hf.job import Job
 
     ranks = one_of_two()
     job = Job(model_id=model, datasets=("synthetic_events", "synthetic_music"), **options(folder))
-    outcomes = {run.corpus: [numbers(result) for result in run.results] for run in run_job(job, ranks)}
+    outcomes = {run.corpus: [numbers(result) for result in run.results] for run in run_jobs([job], ranks)}
     if ranks.is_main:
         Path(queue_path).write_text(json.dumps(outcomes))
 

@@ -149,7 +149,7 @@ def _rank(folder, out):
         datasets=("me/birds",), streaming=True, output_dir=f"{folder}/results", cache_dir=f"{folder}/cache", seeds=1
     )
     ranks = one_of_two()
-    (done,) = evaluation.run_job(job, ranks)
+    (done,) = evaluation.run_jobs([job], ranks)
     if ranks.is_main:
         out.write_text(json.dumps(numbers(done.results[0])))
 

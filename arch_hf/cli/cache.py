@@ -7,7 +7,9 @@ from arch_hf.errors import UserError
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("cache", help="list, verify or prune the stored embeddings")
+    parser = subparsers.add_parser(
+        "cache", help="list, verify or prune the stored embeddings", example="arch-hf cache ls"
+    )
     parser.add_argument("action", choices=["ls", "verify", "prune"])
     parser.add_argument("--cache_dir", help="default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf")
     parser.add_argument("--store", help="with prune: remove this whole store (the name that ls prints)")

@@ -5,6 +5,7 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "compare",
         help="is one result better than another?",
+        example="arch-hf compare results/me__new/esc50.json results/me__old/esc50.json",
         description="Paired bootstrap over the test clips of two results on the same dataset under the same protocol, "
         "from the predictions stored beside them.",
     )

@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from arch_hf.cli.parser import whole_number
 from arch_hf.errors import UserError
 
 
@@ -10,6 +11,7 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "prepare",
         help="turn a corpus's raw archive into a folder for load_dataset",
+        example="arch-hf prepare esc50 --raw_dir raw/esc50 --download",
         description="Read a corpus's raw archive and write Parquet shards, a dataset card and eval.yaml.",
     )
     parser.add_argument(
@@ -21,9 +23,9 @@ def add_parser(subparsers) -> None:
         "--download", action="store_true", help="fetch and unpack the official archives into --raw_dir first"
     )
     parser.add_argument(
-        "--sampling_rate", type=int, help="re-encode to mono FLAC at this rate; default: bytes as they are"
+        "--sampling_rate", type=whole_number(1), help="re-encode to mono FLAC at this rate; default: bytes as they are"
     )
-    parser.add_argument("--num_proc", type=int, default=1, help="clips to work on at a time; default: 1")
+    parser.add_argument("--num_proc", type=whole_number(1), default=1, help="clips to work on at a time; default: 1")
     parser.add_argument(
         "--allow_partial", action="store_true", help="go on without audio files that the metadata lists"
     )
@@ -35,11 +37,12 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "validate",
         help="check a prepared corpus against its specification",
+        example="arch-hf validate esc50 --path arch/esc50",
         description="Check counts, classes, splits, durations and decodability of a prepared corpus. Status 1 if it is wrong.",
     )
     parser.add_argument("corpus", metavar="CORPUS", help="one of the twelve, or path/to/mycorpus.py")
     parser.add_argument("--path", type=Path, help="the prepared folder; default: arch/CORPUS")
-    parser.add_argument("--num_proc", type=int, default=1, help="clips to decode at a time; default: 1")
+    parser.add_argument("--num_proc", type=whole_number(1), default=1, help="clips to decode at a time; default: 1")
     parser.add_argument(
         "--leakage",
         action="store_true",
@@ -54,9 +57,6 @@ def run_prepare(args) -> int:
     corpus = get_corpus(args.corpus)
     if corpus.name in SYNTHETIC_NAMES:
         raise UserError(f"{corpus.name} needs no preparation: evaluate it as it is")
-    for flag, value in (("--num_proc", args.num_proc), ("--sampling_rate", args.sampling_rate)):
-        if value is not None and value < 1:
-            raise UserError(f"{flag} is {value}, give 1 or more")
     if args.push_to_hub:
         from arch_hf.publishing.dataset import check_licence, push_dataset
         from arch_hf.publishing.hub import check_repo_id
@@ -132,8 +132,6 @@ def run_validate(args) -> int:
     from arch_hf.data.registry import get_corpus
 
     corpus = get_corpus(args.corpus)
-    if args.num_proc < 1:
-        raise UserError(f"--num_proc is {args.num_proc}, give 1 or more")
     from arch_hf.data.official.validate import report, validate
 
     found = validate(corpus, args.path or Path("arch") / corpus.name, num_proc=args.num_proc, leakage=args.leakage)

@@ -10,7 +10,9 @@ LIBRARIES += ("soundfile", "soxr", "scikit-learn", "matplotlib")
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("doctor", help="check codecs, disk, devices, versions and the Hub")
+    parser = subparsers.add_parser(
+        "doctor", help="check codecs, disk, devices, versions and the Hub", example="arch-hf doctor"
+    )
     parser.add_argument("--cache_dir", help="default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf")
     parser.set_defaults(run=run)
 

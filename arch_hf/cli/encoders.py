@@ -2,7 +2,11 @@
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("check-encoder", help="load an encoder, measure it, say whether it is ready")
+    parser = subparsers.add_parser(
+        "check-encoder",
+        help="load an encoder, measure it, say whether it is ready",
+        example="arch-hf check-encoder facebook/hubert-base-ls960",
+    )
     parser.add_argument("model_id", metavar="ID", help="Hub id or folder of an audio model, or logmel, or mfcc")
     parser.add_argument("--revision", help="commit, branch or tag of a model of the Hub")
     parser.add_argument("--device", help="cpu, cuda, ... (the best there is)")

@@ -1,22 +1,53 @@
 """`arch-hf evaluate`: the main job."""
 
+import itertools
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
-from arch_hf.errors import UserError
+from arch_hf.cli.parser import positive, whole_number
+from arch_hf.errors import UserError, all_of
 
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "evaluate",
-        help="evaluate a frozen encoder: embed every clip, train linear probes, write results",
-        description="Evaluate a frozen audio encoder. With no arguments, a baseline on corpora that the package synthesises.",
-        epilog="Many GPUs: accelerate launch evaluate.py, or torchrun ... evaluate.py, with the same flags.",
+        help="evaluate frozen encoders: embed every clip, train linear probes, write results",
+        description="Evaluate frozen audio encoders. With no arguments, a baseline on corpora that the package synthesises.",
+        epilog="Many GPUs: accelerate launch evaluate.py, or torchrun ... evaluate.py, with the same flags. Many machines: arch-hf plan.",
+        example="arch-hf evaluate --model_id facebook/hubert-base-ls960 --datasets esc50",
+        usage="%(prog)s [--model_id ID ...] [--datasets NAME_OR_ID ...] [--protocol NAME ...] [options]",
     )
-    add = parser.add_argument
-    add("--model_id", default="logmel", help="Hub id, local folder, or a built-in baseline: logmel (default), mfcc")
+    add_question(parser)
+    add_machine(parser)
+    add = parser.add_argument_group("what to do").add_argument
+    add("--dry_run", action="store_true", help="say what there is to do, how much of it is stored already, and stop")
+    add("--push_to_hub", action="store_true", help="put the results on the model's page")
+    add("--create_pr", action="store_true", help="with --push_to_hub: as a pull request, for a model that is not yours")
+    parser.set_defaults(run=run, check=check)
+
+
+def add_question(parser) -> None:
+    """The flags that say what is asked: which models, on what, scored how."""
+    add = parser.add_argument_group("models").add_argument
+    add(
+        "--model_id",
+        nargs="+",
+        default=["logmel"],
+        metavar="ID",
+        help="Hub ids, local folders, or built-in baselines: logmel (default), mfcc",
+    )
     add("--revision", help="branch, tag or commit of the model")
+    add(
+        "--model_name",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="what the results call each model (default: its id; of a folder, its path)",
+    )
+    add("--trust_remote_code", action="store_true", help="run the model's own code from the Hub")
+    add = parser.add_argument_group("data").add_argument
     add(
         "--datasets",
         nargs="+",
@@ -24,28 +55,34 @@ def add_parser(subparsers) -> None:
         metavar="NAME_OR_ID",
         help="corpora, Hub dataset ids or folders (default: all twelve)",
     )
-    add("--data_dir", help="look for DATA_DIR/CORPUS before the Hub's arch/CORPUS")
-    add("--protocol", default="arch-v1", help="arch-v1 (default; the paper's) or strict; see: arch-hf list protocols")
+    add("--data_dir", metavar="DIR", help="look for DIR/CORPUS before the Hub's arch/CORPUS")
+    add("--limit", type=whole_number(1), metavar="N", help="at most N clips per split: a quick look, not a score")
+    add("--streaming", action="store_true", help="read datasets from the Hub in passing, without a copy on disk")
+    add = parser.add_argument_group("scoring").add_argument
+    add(
+        "--protocol",
+        nargs="+",
+        default=["arch-v1"],
+        metavar="NAME",
+        help="arch-v1 (default; the paper's), strict, or both; see: arch-hf list protocols",
+    )
     add("--layers", default="last", help="last (default), all, or indices of hidden states: 0,6,12")
     add("--probe", default="linear", help="linear (default; the protocol's), knn, or weighted_sum (of all layers)")
     add(
         "--shots",
-        type=int,
+        type=whole_number(1),
         nargs="+",
         default=[],
         metavar="N",
         help="also score the probe on N clips per class: --shots 1 5 10",
     )
-    add("--seeds", type=int, default=3, metavar="N", help="probes per fold, each with its own seed (default: 3)")
-    add("--output_dir", default="results", help="where the result files go (default: results)")
-    add("--cache_dir", help="where embeddings are kept (default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf)")
-    add("--limit", type=int, metavar="N", help="at most N clips per split: a quick look, not a score")
-    add("--streaming", action="store_true", help="read datasets from the Hub in passing, without a copy on disk")
-    add("--overwrite", action="store_true", help="score again what has a complete result already")
-    add("--dry_run", action="store_true", help="say what there is to do, how much of it is stored already, and stop")
-    add("--push_to_hub", action="store_true", help="put the results on the model's page")
-    add("--create_pr", action="store_true", help="with --push_to_hub: as a pull request, for a model that is not yours")
-    add("--trust_remote_code", action="store_true", help="run the model's own code from the Hub")
+    add(
+        "--seeds",
+        type=whole_number(1),
+        default=3,
+        metavar="N",
+        help="probes per fold, each with its own seed (default: 3)",
+    )
     columns = parser.add_argument_group("a dataset that is not built in", "only where the columns cannot be told apart")
     columns.add_argument("--config", help="configuration of the dataset")
     columns.add_argument("--audio_column", help="column of the audio")
@@ -53,97 +90,159 @@ def add_parser(subparsers) -> None:
     columns.add_argument("--fold_column", help="column of the fold")
     columns.add_argument("--splits", metavar="train=NAME,test=NAME", help="which of its splits train and test")
     columns.add_argument("--group_column", help="column of what must not cross train and test (speaker, recording)")
-    parser.set_defaults(run=run)
+
+
+def add_machine(parser) -> None:
+    """The flags that say where it is computed and kept."""
+    add = parser.add_argument_group("machine").add_argument
+    add("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
+    add("--dtype", help="float32 (default), bfloat16 or float16; a launcher's --mixed_precision says the same")
+    add(
+        "--batch_seconds",
+        type=positive,
+        metavar="S",
+        help="seconds of audio that go through the model at once (default: what suits the device)",
+    )
+    add("--output_dir", default="results", metavar="DIR", help="where the result files go (default: results)")
+    add(
+        "--cache_dir",
+        metavar="DIR",
+        help="where embeddings are kept (default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf)",
+    )
+    add("--overwrite", action="store_true", help="score again what has a complete result already")
 
 
 COLUMNS = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
 FIELDS = (
-    "model_id",
     "revision",
     "data_dir",
-    "protocol",
     "layers",
     "seeds",
     "output_dir",
     "cache_dir",
     "limit",
     "probe",
+    "dtype",
+    "batch_seconds",
+    "streaming",
+    "overwrite",
+    "trust_remote_code",
 )
-SWITCHES = ("streaming", "overwrite", "trust_remote_code")
 
 
-def run(args) -> int:
-    if args.create_pr and not args.push_to_hub:
-        raise UserError("--create_pr goes with --push_to_hub")
-    check_writable(Path(args.output_dir))
-    from arch_hf.distributed import Ranks
-    from arch_hf.job import Job
+def jobs_of(args) -> list:
+    """The jobs that the flags ask for.
 
-    job = Job(
-        **{name: getattr(args, name) for name in (*FIELDS, *SWITCHES)},
+    Raises:
+        UserError: something about them is wrong; all that is.
+    """
+    from arch_hf.job import jobs_for
+
+    return jobs_for(
+        args.model_id,
+        args.protocol,
+        args.model_name,
+        **{name: getattr(args, name) for name in FIELDS},
         datasets=tuple(args.datasets),
         shots=tuple(args.shots),
         dataset_options={name: getattr(args, name) for name in COLUMNS if getattr(args, name)},
     )
+
+
+def check(args) -> None:
+    def push() -> None:
+        if args.create_pr and not args.push_to_hub:
+            raise UserError("--create_pr goes with --push_to_hub")
+
+    all_of(push, lambda: jobs_of(args))
+
+
+def run(args) -> int:
+    check_writable(Path(args.output_dir))
+    from arch_hf.distributed import Ranks
+
+    jobs = jobs_of(args)
+    ranks = Ranks.launched(args.device)
     if args.dry_run:
-        return _dry_run(job)
-    ranks = Ranks.launched()
+        return _dry_run(jobs, ranks)
     if args.push_to_hub and ranks.is_main:
-        _warn_before_push(args.model_id)
+        _warn_before_push(dict.fromkeys(job.model_name or job.model_id for job in jobs))
     try:
-        results, failed = _run_and_tell(job, ranks)
+        pushable, good = _run_and_tell(jobs, ranks)
     finally:
         ranks.end()
-    if args.push_to_hub and results and ranks.is_main:
-        from arch_hf.publishing.results import push_results
-
-        print(push_results(Path(job.output_dir), job.model_id, create_pr=args.create_pr))
-    return int(failed or not all(result.complete for result in results))
+    if args.push_to_hub and ranks.is_main:
+        good = _push(Path(args.output_dir), pushable, args.create_pr) and good
+    return int(not good)
 
 
-def _run_and_tell(job, ranks) -> tuple[list, bool]:
-    """Run the job and say what comes of each corpus; returns the results, and whether a corpus failed."""
-    from arch_hf.evaluate import run_job
-    from arch_hf.results.table import remarks, results_table
+def _run_and_tell(jobs, ranks) -> tuple[list[str], bool]:
+    """Run the jobs and say what comes of each; returns the names of the models that have results, and whether all went well."""
+    from arch_hf.evaluate import run_jobs
 
     say = print if ranks.is_main else (lambda *_, **__: None)
-    results, failed = [], False
-    for run in run_job(job, ranks):
-        for note in run.notes:
-            say(f"note: {note}", file=sys.stderr)
-        if run.error:
-            say(f"error: {run.corpus}: {run.error}", file=sys.stderr)
-            failed = True
-        else:
-            results += run.results
-            say(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
-    if results:
-        say(f"\n{job.model_id}, protocol {job.protocol}, percent\n\n{results_table(results)}")
-        for line in dict.fromkeys(line for result in results for line in remarks(result)):
-            say(line)
-    return results, failed
+    pushable, good = [], True
+    for _, runs in itertools.groupby(run_jobs(jobs, ranks), key=lambda run: run.job.model_id):
+        by_protocol: dict[str, list] = {}
+        for run in runs:
+            for note in run.notes:
+                say(f"note: {note}", file=sys.stderr)
+            if run.error:
+                where = [run.corpus] if run.corpus else []
+                say(": ".join(["error", *where, str(run.error)]), file=sys.stderr)
+            else:
+                by_protocol.setdefault(run.job.protocol, []).extend(run.results)
+                say(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
+            good = good and not run.error and all(result.complete for result in run.results)
+            name = run.job.model_name or run.job.model_id
+        for protocol, results in by_protocol.items():
+            say(_table(name, protocol, results))
+        pushable += [name] if by_protocol else []
+    return pushable, good
 
 
-def _warn_before_push(model_id: str) -> None:
+def _table(name: str, protocol: str, results: list) -> str:
+    from arch_hf.results.table import remarks, results_table
+
+    lines = dict.fromkeys(line for result in results for line in remarks(result))
+    return "\n".join([f"\n{name}, protocol {protocol}, percent\n", results_table(results), *lines])
+
+
+def _warn_before_push(names: Iterable[str]) -> None:
     from arch_hf.publishing.results import why_not_pushable
 
-    if problem := why_not_pushable(model_id):
-        text = f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk"
-        print(text, file=sys.stderr)
+    for name in names:
+        if problem := why_not_pushable(name):
+            text = f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk"
+            print(text, file=sys.stderr)
 
 
-def _dry_run(job) -> int:
-    from arch_hf.evaluate import plan_job
+def _push(output_dir: Path, names: Iterable[str], create_pr: bool) -> bool:
+    """Put the results on the models' pages; returns whether all are there."""
+    from arch_hf.publishing.results import push_results
+
+    good = True
+    for name in names:
+        try:
+            print(push_results(output_dir, name, create_pr=create_pr))
+        except UserError as error:
+            print(f"error: {error}", file=sys.stderr)
+            good = False
+    return good
+
+
+def _dry_run(jobs, ranks) -> int:
+    from arch_hf.evaluate import plan_jobs
     from arch_hf.results.text import align
 
-    rows, failed = [["corpus", "clips", "stored", "hours", "GB"]], False
-    for plan in plan_job(job):
-        if plan.error:
-            print(f"error: {plan.corpus}: {plan.error}", file=sys.stderr)
+    rows, failed = [["model", "protocol", "corpus", "clips", "stored", "hours", "GB"]], False
+    for plan in plan_jobs(jobs, ranks):
+        if plan.cost is None or plan.corpus is None:
+            print(": ".join(["error", *([plan.corpus] if plan.corpus else []), str(plan.error)]), file=sys.stderr)
             failed = True
         else:
-            cost = f"{plan.hours:.2f}", f"{plan.gigabytes:.3f}"
-            rows.append([plan.corpus, str(plan.clips), str(plan.stored), *cost])
+            what, cost = [plan.job.model_name or plan.job.model_id, plan.job.protocol, plan.corpus], plan.cost
+            rows.append([*what, str(cost.clips), str(cost.stored), f"{cost.hours:.2f}", f"{cost.gigabytes:.3f}"])
     print(align(rows))
     return int(failed)
 

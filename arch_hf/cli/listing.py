@@ -2,7 +2,9 @@
 
 
 def add_parser(subparsers) -> None:
-    parser = subparsers.add_parser("list", help="list the corpora, models or protocols that are built in")
+    parser = subparsers.add_parser(
+        "list", help="list the corpora, models or protocols that are built in", example="arch-hf list corpora"
+    )
     parser.add_argument("what", choices=["corpora", "models", "protocols"])
     parser.set_defaults(run=run)
 

@@ -6,12 +6,18 @@ from pathlib import Path
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "publish",
+        example="arch-hf publish results results --model_id me/model --create_pr",
         help="put results, corpora, checkpoints, the leaderboard or metrics on the Hub",
         description="Publish on the Hugging Face Hub. The token is read from HF_TOKEN or `hf auth login`, never from a flag.",
     )
     kinds = parser.add_subparsers(title="what to publish", metavar="WHAT", required=True)
 
-    results = kinds.add_parser("results", help="a model's results, onto its page", description=_RESULTS)
+    results = kinds.add_parser(
+        "results",
+        example="arch-hf publish results results --model_id me/model",
+        help="a model's results, onto its page",
+        description=_RESULTS,
+    )
     results.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="the --output_dir of the evaluation")
     results.add_argument("--model_id", required=True, help="the model as it was evaluated")
     results.add_argument("--repo_id", help="the model's repository, if it was evaluated from a folder")
@@ -20,7 +26,10 @@ def add_parser(subparsers) -> None:
     results.set_defaults(run=run_results)
 
     dataset = kinds.add_parser(
-        "dataset", help="a prepared corpus", description="Upload a folder that `arch-hf prepare` made."
+        "dataset",
+        example="arch-hf publish dataset arch/esc50 --repo_id me/esc50",
+        help="a prepared corpus",
+        description="Upload a folder that `arch-hf prepare` made.",
     )
     dataset.add_argument("folder", type=Path, metavar="FOLDER")
     dataset.add_argument("--repo_id", required=True, help="where to: arch/CORPUS")
@@ -30,7 +39,10 @@ def add_parser(subparsers) -> None:
     dataset.set_defaults(run=run_dataset)
 
     checkpoint = kinds.add_parser(
-        "checkpoint", help="a model, as safetensors and with its card", description=_CHECKPOINT
+        "checkpoint",
+        example="arch-hf publish checkpoint ./model --repo_id me/model",
+        help="a model, as safetensors and with its card",
+        description=_CHECKPOINT,
     )
     checkpoint.add_argument("source", metavar="FOLDER_OR_ID")
     checkpoint.add_argument("--repo_id", required=True, help="where to: arch/NAME; the card is model_cards/NAME.md")
@@ -40,7 +52,10 @@ def add_parser(subparsers) -> None:
     checkpoint.set_defaults(run=run_checkpoint)
 
     card = kinds.add_parser(
-        "card", help="write the card of your own model", description="Write FOLDER/README.md. Sends nothing."
+        "card",
+        example="arch-hf publish card ./model --results results --repo_id me/model",
+        help="write the card of your own model",
+        description="Write FOLDER/README.md. Sends nothing.",
     )
     card.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint")
     card.add_argument("--results", type=Path, required=True, metavar="DIR", help="the --output_dir of its evaluation")
@@ -49,14 +64,20 @@ def add_parser(subparsers) -> None:
     card.set_defaults(run=run_card)
 
     leaderboard = kinds.add_parser(
-        "leaderboard", help="a report, as a static Space", description="Upload a report as a static Space."
+        "leaderboard",
+        example="arch-hf publish leaderboard report --repo_id me/leaderboard",
+        help="a report, as a static Space",
+        description="Upload a report as a static Space.",
     )
     leaderboard.add_argument("report_dir", type=Path, metavar="REPORT_DIR", help="the --output of `arch-hf report`")
     leaderboard.add_argument("--repo_id", required=True, help="where to: arch/leaderboard")
     leaderboard.set_defaults(run=run_leaderboard)
 
     metrics = kinds.add_parser(
-        "metrics", help="the metrics, for evaluate.load", description="Upload each metric as a Space."
+        "metrics",
+        example="arch-hf publish metrics --namespace me",
+        help="the metrics, for evaluate.load",
+        description="Upload each metric as a Space.",
     )
     metrics.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     metrics.add_argument("--namespace", required=True, help="user or organisation")

@@ -10,6 +10,7 @@ def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "report",
         help="make a leaderboard page, tables and plots from results",
+        example="arch-hf report results --output report",
         description="Write leaderboard.html, .md, .csv, .tex and plots (PNG and SVG), with the paper's Table 2 beside the results.",
     )
     parser.add_argument("results_dir", nargs="?", help="folder of results (default: none, that is Table 2 alone)")

@@ -81,14 +81,25 @@ def _what_is_stored(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSe
     return deep if all(ranks.gather(complete)) else settings
 
 
-def plan_embedding(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings) -> dict[str, float]:
-    """What embedding a corpus would cost: `clips`, `stored` among them, `hours` of audio as the encoder would take it, `gigabytes` on disk."""
+@dataclass(frozen=True)
+class EmbeddingCost:
+    """What embedding a corpus costs: `clips`, `stored` among them, `hours` of audio as the encoder takes it, `hours_left` of those that are not
+    stored, and `gigabytes` on disk."""
+
+    clips: int
+    stored: int
+    hours: float
+    hours_left: float
+    gigabytes: float
+
+
+def embedding_cost(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings) -> EmbeddingCost:
+    """What embedding a corpus would cost."""
     index, n_clips = corpus.index, len(corpus.table)
     store = EmbeddingStore(settings.cache, settings.key(encoder))
     width = encoder.embedding_size * (encoder.n_layers if settings.layers == "all" else 1)
-    return {
-        "clips": n_clips,
-        "stored": sum(digest in store for digest in index.digests),
-        "hours": float(clip_cost(index, encoder.inputs, settings).sum()) / 3600,
-        "gigabytes": n_clips * width * 4 / 1e9,
-    }
+    hours = clip_cost(index, encoder.inputs, settings) / 3600
+    stored = np.array([digest in store for digest in index.digests])
+    return EmbeddingCost(
+        n_clips, int(stored.sum()), float(hours.sum()), float(hours[~stored].sum()), n_clips * width * 4 / 1e9
+    )

@@ -57,6 +57,9 @@ class AudioEncoder:
         (2, 128)
     """
 
+    # Seconds of audio that go through the model at once; None: what suits the device.
+    batch_seconds: float | None = None
+
     def __init__(self, loaded: Loaded, model_id: str, dtype: torch.dtype = torch.float32, device="cpu", compiled=False):
         tower = AudioTower(loaded.model).eval().requires_grad_(False)
         self.model_id = public_name(model_id)
@@ -93,7 +96,15 @@ class AudioEncoder:
 
     @classmethod
     def from_pretrained(
-        cls, model_id, revision=None, dtype=None, *, device="cpu", trust_remote_code=False, compiled=False
+        cls,
+        model_id,
+        revision=None,
+        dtype=None,
+        *,
+        device="cpu",
+        batch_seconds: float | None = None,
+        trust_remote_code=False,
+        compiled=False,
     ) -> "AudioEncoder":
         """Load an encoder by its Hub id or from a folder, or one of the built-in baselines "logmel" and "mfcc".
 
@@ -102,6 +113,7 @@ class AudioEncoder:
             revision: commit, branch or tag of a Hub model.
             dtype: torch.float32 (None), torch.bfloat16 or torch.float16, or the name of one.
             device: where to compute.
+            batch_seconds: seconds of audio that go through the model at once, which bounds the memory; by default what suits the device.
             trust_remote_code: run the model's own code, if it brings any.
             compiled: through torch.compile; worth its minutes only for long runs.
 
@@ -113,7 +125,9 @@ class AudioEncoder:
             26
         """
         dtype = parse_dtype(dtype)
-        return cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled)
+        encoder = cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled)
+        encoder.batch_seconds = batch_seconds
+        return encoder
 
     def copy_for_thread(self) -> "AudioEncoder":
         """The same encoder for another thread: it shares the weights, but not what modules keep in themselves while they run (the
@@ -215,7 +229,7 @@ class AudioEncoder:
         flat = [segment for segments in clips for segment in segments]
         clip_of = np.repeat(np.arange(len(clips)), [len(segments) for segments in clips])
         kind = "cpu" if self.device.type == "cpu" else "cuda"
-        limits = _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
+        limits = self.batch_seconds or _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
         means, counts, order = [], [], []
         for batch in batching.plan(flat, *limits, self.sampling_rate, self.tower.mask_exact):
             mean, count = self._pool([flat[i] for i in batch], all_layers, own_only)

@@ -206,7 +206,7 @@ def _embed(encoder, clips: list[list[Segment]], **settings) -> list[np.ndarray |
         if len(clips) == 1:
             seconds = sum(segment.samples for segment in clips[0]) / encoder.sampling_rate
             raise UserError(
-                f"out of memory on one clip of {seconds:.1f} s: use --mixed_precision bf16 or another device"
+                f"out of memory on one clip of {seconds:.1f} s: use --dtype bfloat16 or another --device"
             ) from None
         torch.cuda.empty_cache()
     half = len(clips) // 2
@@ -302,7 +302,8 @@ class ExtractionPlan:
         """The plan for all clips of a corpus, whatever is stored already."""
         kind = "cpu" if encoder.device.type == "cpu" else "gpu"
         cost = clip_cost(corpus.index, encoder.inputs, settings)
-        return cls(plan_batches(corpus.index, cost, BATCH_SECONDS[kind], corpus.order), settings)
+        seconds = encoder.batch_seconds or BATCH_SECONDS[kind]
+        return cls(plan_batches(corpus.index, cost, seconds, corpus.order), settings)
 
     def share(self, rank: int, size: int, store: EmbeddingStore, index: ClipIndex) -> list[list[int]]:
         """This process's batches, without the clips that are stored. They are dealt out first: two processes that see different stores

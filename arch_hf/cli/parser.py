@@ -1,0 +1,101 @@
+"""The parser of every command: an example first, one line for each mistake, and all of them at once."""
+
+import argparse
+import difflib
+import re
+from collections.abc import Callable, Iterator
+
+from arch_hf.errors import UserError, problems_of
+
+
+class Mistake(str):
+    """A flag's value that cannot be used, as what to say of it. Parsing goes on, so that the next mistake is seen too."""
+
+
+class Parser(argparse.ArgumentParser):
+    """An `argparse` parser whose help begins with an example.
+
+    A subcommand may set `check`, a function of the parsed arguments that raises a `UserError` for what no single flag can know.
+
+    Example:
+        >>> parser = Parser(prog="count", example="count --limit 3")
+        >>> _ = parser.add_argument("--limit", type=whole_number(1))
+        >>> print(parser.format_help().splitlines()[0])
+        Example: count --limit 3
+        >>> parser.parse_args(["--limit", "3"]).limit
+        3
+    """
+
+    def __init__(self, *, example: str, **options):
+        super().__init__(**options, allow_abbrev=False)
+        self.example = example
+        self.set_defaults(parser=self)
+
+    def format_help(self) -> str:
+        return f"Example: {self.example}\n\n{super().format_help()}"
+
+    def error(self, message: str):
+        self.exit(2, f"error: {message} (see {self.prog} --help)\n")
+
+    def parse_args(self, args=None, namespace=None):
+        parsed, unknown = self.parse_known_args(args, namespace)
+        command = parsed.parser
+        problems = [*_mistakes(parsed, command), *([_unknown(unknown, command)] if unknown else [])]
+        status = 2 if problems else 1
+        try:
+            if check := getattr(parsed, "check", None):
+                check(parsed)
+        except UserError as error:
+            problems += problems_of(error)
+        if problems:
+            help_line = f" (see {command.prog} --help)" if status == 2 else ""
+            self.exit(status, "".join(f"error: {problem}{help_line}\n" for problem in problems))
+        return parsed
+
+
+def _mistakes(parsed: argparse.Namespace, command: argparse.ArgumentParser) -> Iterator[str]:
+    """What is wrong with single values; each is replaced by the flag's default, for the checks that follow."""
+    for name, value in vars(parsed).items():
+        for part in value if isinstance(value, list) else [value]:
+            if isinstance(part, Mistake):
+                setattr(parsed, name, command.get_default(name))
+                yield f"--{name} {part}"
+                break
+
+
+def _unknown(unknown: list[str], command: argparse.ArgumentParser) -> str:
+    known = re.findall(r"(?<![\w-])--\w+", command.format_help())
+    near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
+    return f"unknown argument {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def whole_number(at_least: int) -> Callable[[str], int | Mistake]:
+    """The type of a flag that takes a whole number.
+
+    Example:
+        >>> whole_number(1)("3"), str(whole_number(1)("0"))
+        (3, 'is 0: give 1 or more')
+    """
+
+    def read(text: str) -> int | Mistake:
+        try:
+            number = int(text)
+        except ValueError:
+            return Mistake(f"is '{text}': give a whole number, {at_least} or more")
+        return number if number >= at_least else Mistake(f"is {number}: give {at_least} or more")
+
+    return read
+
+
+def positive(text: str) -> float | Mistake:
+    """The type of a flag that takes a number above 0.
+
+    Example:
+        >>> positive("2.5"), str(positive("-1"))
+        (2.5, "is '-1': give a number above 0")
+    """
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    return number if 0 < number < float("inf") else Mistake(f"is '{text}': give a number above 0")
