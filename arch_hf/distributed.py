@@ -1,8 +1,10 @@
 """What the processes of one launch do together: start as one, share the cores and the work, fail as one."""
 
 import os
+import platform
 from collections.abc import Callable, Sequence
 from datetime import timedelta
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -18,6 +20,10 @@ PATIENCE = timedelta(hours=12)
 T = TypeVar("T")
 
 
+class SharedError(UserError):
+    """What went wrong on one process, as all of them have heard."""
+
+
 class Ranks:
     """The processes of one launch, seen from one of them.
 
@@ -27,6 +33,7 @@ class Ranks:
         is_main: the one process that writes results and prints.
         is_local_main: one process on each machine.
         device: where this process computes.
+        machine: the name of this process's machine, unlike that of any other.
 
     Example:
         >>> ranks = Ranks.launched()
@@ -39,6 +46,7 @@ class Ranks:
         self.rank, self.size = accelerator.process_index, accelerator.num_processes
         self.is_main, self.is_local_main = accelerator.is_main_process, accelerator.is_local_main_process
         self.device = device or accelerator.device
+        self.machine = machine_name()
 
     @classmethod
     def launched(cls, device: str | None = None) -> "Ranks":
@@ -64,13 +72,48 @@ class Ranks:
         share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size)))
         return ranks
 
-    def gather(self, value: T) -> list[T]:
-        """The value of every process, in the order of the ranks."""
-        return gather_object([value]) if self.size > 1 else [value]
+    def gather(self, value: T, error: str | None = None) -> list[T]:
+        """The value of every process, in the order of the ranks; or the error of the first that has one, on all of them.
+
+        Raises:
+            SharedError: this process brings an `error`, or another has failed since they last met (see `tell`).
+        """
+        told = gather_object([(value, error)]) if self.size > 1 else [(value, error)]
+        if errors := [problem for _, problem in told if problem is not None]:
+            raise SharedError(errors[0])
+        return [found for found, _ in told]
+
+    def tell(self, error: Exception) -> UserError:
+        """The error as a `UserError`, once the others know of it: they wait in their next `gather`, and fail there. What all know already
+        is not told again."""
+        if isinstance(error, SharedError):
+            return error
+        problem = as_user_error(error)
+        try:
+            self.gather(None, str(problem))
+        except SharedError as shared:
+            return shared
+        raise AssertionError("unreachable")
 
     def from_main(self, value: T) -> T:
         """The main process's value, on every process."""
-        return broadcast_object_list([value])[0] if self.size > 1 else value
+        return self.gather(value if self.is_main else None)[0]  # type: ignore[return-value]
+
+    def from_rank(self, rank: int, value: T) -> T:
+        """The value of one process, on every process: unlike `gather`, for one that fills much memory."""
+        return broadcast_object_list([value], from_process=rank)[0] if self.size > 1 else value
+
+    def agree(self, what: str, value: T) -> T:
+        """The value, if all processes have the same.
+
+        Raises:
+            SharedError: they have not: their folders or caches are not the same.
+        """
+        if len(set(self.gather(value))) > 1:
+            raise SharedError(
+                f"the processes do not have the same {what}: give all machines the same files, and start again"
+            )
+        return value
 
     def together(self, work: Callable[[], T], main_first: bool = False) -> T:
         """Do `work` on every process. When it fails on one, all of them fail with its message: nobody waits for the dead.
@@ -85,15 +128,12 @@ class Ranks:
             error = None
             try:
                 value = work() if my_turn else value
+            except SharedError:
+                raise
             except Exception as problem:
                 error = str(as_user_error(problem))
-            self.fail_together(error)
+            self.gather(None, error)
         return value
-
-    def fail_together(self, error: str | None) -> None:
-        """Raise the first process's error on all of them, if one has any."""
-        if errors := [found for found in self.gather(error) if found]:
-            raise UserError(errors[0])
 
     def share_out(self, jobs: Sequence, work: Callable[[Sequence], list]) -> list:
         """Do the jobs, every n-th on each of n processes; every process gets all answers, in the order of the jobs.
@@ -106,17 +146,28 @@ class Ranks:
         mine, error = [], None
         try:
             mine = work(jobs[self.rank :: self.size])
+        except SharedError:
+            raise
         except Exception as problem:
             error = str(as_user_error(problem))
-        self.fail_together(error)
         answers = [None] * len(jobs)
-        for rank, part in enumerate(self.gather(mine)):
+        for rank, part in enumerate(self.gather(mine, error)):
             answers[rank :: self.size] = part
         return answers
 
+    def share_locally(self, jobs: Sequence[str]) -> list[str]:
+        """This process's share of the jobs that the processes of its machine bring together, each of which is to be done once there."""
+        told = self.gather((self.machine, jobs))
+        here = [rank for rank, (machine, _) in enumerate(told) if machine == self.machine]
+        return sorted({job for rank in here for job in told[rank][1]})[here.index(self.rank) :: len(here)]
+
     def wait(self) -> None:
-        """Until all processes are here."""
-        self.accelerator.wait_for_everyone()
+        """Until all processes are here.
+
+        Raises:
+            SharedError: one of them has failed on the way.
+        """
+        self.gather(None)
 
     def end(self) -> None:
         """Nothing more is done together."""
@@ -146,6 +197,12 @@ def find_device(name: str) -> torch.device:
             ["cpu"] + [f"{best.type}:{index}" for index in range(torch.accelerator.device_count())] if best else ["cpu"]
         )
         raise UserError(f"--device {name}: no such device; there are {', '.join(kinds)}") from None
+
+
+def machine_name() -> str:
+    """The name of this machine, or container, unlike that of any other: a cluster may give all its machines one host name."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return f"{platform.node()} {boot.read_text().strip() if boot.is_file() else ''}"
 
 
 def share_cores(n_processes: int) -> None:

@@ -1,6 +1,7 @@
 """The errors that a user can mend, how all others are reported, and how a command ends."""
 
 import os
+import re
 import sys
 import tempfile
 import time
@@ -13,13 +14,16 @@ class UserError(Exception):
     """Something the user can mend: bad input, a missing file, a wrong flag.
 
     The message is one line that says what was wrong, where, and what to do. The command line prints it
-    without a traceback and exits with status 1; from Python it is an ordinary exception.
+    without a traceback and exits with status 1; from Python it is an ordinary exception. No message holds a token.
 
     Example:
         >>> raise UserError("--limit is 0, give 1 or more")
         Traceback (most recent call last):
         arch_hf.errors.UserError: --limit is 0, give 1 or more
     """
+
+    def __init__(self, message: str = ""):
+        super().__init__(redacted(message))
 
 
 class UserErrors(UserError):
@@ -33,7 +37,7 @@ class UserErrors(UserError):
 
     def __init__(self, problems: Sequence[str]):
         super().__init__("; ".join(problems))
-        self.problems = tuple(problems)
+        self.problems = tuple(map(redacted, problems))
 
 
 def problems_of(error: UserError) -> tuple[str, ...]:
@@ -80,6 +84,27 @@ def run_command(run: Callable, args) -> int:
         return 1
 
 
+# What a token of the Hub looks like, a request's header that holds one, and a name with a password before a host.
+_SECRETS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_TOKEN_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
+
+
+def redacted(text: str) -> str:
+    """A text without the token of the Hub, or any other, also where a server or a library has sent it back.
+
+    Example:
+        >>> redacted("PUT https://me:secret@example.org: 'Authorization: Bearer abc' is no token, hf_" + "x" * 34 + " is one")
+        "PUT https://***@example.org: 'Authorization: Bearer *** is no token, *** is one"
+    """
+    text = _SECRETS.sub("***", str(text))
+    tokens = [os.environ.get(name) for name in _TOKEN_NAMES]
+    if (hub := sys.modules.get("huggingface_hub")) is not None:  # also one that `hf auth login` has put into a file
+        tokens.append(hub.get_token())
+    for token in tokens:
+        text = text.replace(token, "***") if token and len(token) > 3 else text
+    return text
+
+
 def as_user_error(error: Exception) -> UserError:
     """The error itself if a user can mend it; any other as one line that names a log file with its traceback.
 
@@ -94,18 +119,20 @@ def as_user_error(error: Exception) -> UserError:
     """
     if isinstance(error, UserError):
         return error
-    log = write_traceback(error)
-    return UserError(
-        f"{type(error).__name__}: {one_line(error)} (a fault of arch-hf or of a library; its traceback: {log})"
-    )
+    what = f"{type(error).__name__}: {one_line(error)} (a fault of arch-hf or of a library"
+    try:
+        return UserError(f"{what}; its traceback: {write_traceback(error)})")
+    except OSError as problem:
+        return UserError(f"{what}; its traceback could not be written: {one_line(problem)})")
 
 
 def write_traceback(error: BaseException) -> Path:
     """Write an error's traceback into a log file of the system's folder for temporary files; returns its path."""
-    name = f"arch-hf-{time.strftime('%Y%m%d-%H%M%S')}-{os.getpid()}-{id(error) % 10000}.log"
-    path = Path(tempfile.gettempdir()) / name
-    path.write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return path
+    text = redacted("".join(traceback.format_exception(error)))
+    prefix = f"arch-hf-{time.strftime('%Y%m%d-%H%M%S')}-"
+    with tempfile.NamedTemporaryFile("w", prefix=prefix, suffix=".log", delete=False, encoding="utf-8") as file:
+        file.write(text)
+    return Path(file.name)
 
 
 def one_line(error: BaseException) -> str:

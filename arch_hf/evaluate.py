@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -23,7 +24,7 @@ from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding.corpus import CorpusEmbeddings, EmbeddingCost, embed_corpus, embedding_cost
 from arch_hf.embedding.key import EmbedSettings
-from arch_hf.errors import UserError, UserErrors, as_user_error
+from arch_hf.errors import UserError, UserErrors
 from arch_hf.files import write_atomically
 from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, jobs_for
 from arch_hf.probing.record import Scores
@@ -175,8 +176,8 @@ def run_model(jobs: Sequence[Job], baselines: "Baselines", ranks: Ranks) -> Iter
     try:
         encoder = load_encoder(jobs[0], ranks)
         layers = jobs[0].chosen_layers(encoder.n_layers)
-    except UserError as error:
-        yield CorpusRun(jobs[0], None, error=error)
+    except Exception as error:
+        yield CorpusRun(jobs[0], None, error=ranks.tell(error))
         return
     for name in jobs[0].corpora:
         yield from run_corpus(jobs, name, encoder, layers, baselines, ranks)
@@ -191,11 +192,11 @@ def run_corpus(
         try:
             corpus = corpus or load_clips(job, name, ranks)
             scores = {} if job.model_id == BASELINE_MODEL else baselines.scores(job, name, corpus)
-            yield replace(evaluate_corpus(job, encoder, corpus, layers, ranks, scores), corpus=name)
-        except UserError as error:
-            yield CorpusRun(job, name, error=error)
+            run = replace(evaluate_corpus(job, encoder, corpus, layers, ranks, scores), corpus=name)
+            ranks.wait()  # nobody begins the next before all have ended this one
         except Exception as error:
-            yield CorpusRun(job, name, error=as_user_error(error))
+            run = CorpusRun(job, name, error=ranks.tell(error))
+        yield run
 
 
 class Baselines:
@@ -222,6 +223,7 @@ def evaluate_corpus(
 ) -> CorpusRun:
     """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
     questions = {layer: ask(job, encoder, corpus, layer) for layer in layers}
+    ranks.agree("model and data", tuple(question.identity for question in questions.values()))
     answers = {} if job.overwrite else {layer: q.answer(job.output_dir) for layer, q in questions.items()}
     answers = {layer: answer for layer, answer in ranks.from_main(answers).items() if answer is not None}
     notes = []
@@ -236,8 +238,10 @@ def evaluate_corpus(
             scores, predictions = ranks.together(lambda: next(scored))
             probe_s = time.perf_counter() - start
             answers[layer] = assemble(questions[layer], embeddings, scores, probe_s, ranks, baselines or {})
-            notes += write_answer(job, questions[layer], answers[layer], task, predictions, ranks)
-    results = with_layer_curve(job, questions, answers, ranks)
+            # together: a full disk of the main process stops all of them at the same place
+            write = partial(write_answer, job, questions[layer], answers[layer], task, predictions, ranks)
+            notes += ranks.together(write)
+    results = ranks.together(lambda: with_layer_curve(job, questions, answers, ranks))
     paths = tuple(question.path(job.output_dir) for question in questions.values())
     return CorpusRun(job, corpus.id, tuple(results[layer] for layer in layers), paths, notes=tuple(notes))
 

@@ -60,8 +60,16 @@ def write_atomically(path: Path, data: bytes) -> None:
         raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from None
 
 
-def checksum(digests: np.ndarray, values: np.ndarray) -> str:
-    """SHA-256 over both arrays."""
-    sha = hashlib.sha256(np.ascontiguousarray(digests).data)
-    sha.update(np.ascontiguousarray(values).data)
+def checksum(*arrays: np.ndarray, text: str = "") -> str:
+    """SHA-256 over arrays, their types and shapes, and a text beside them.
+
+    Example:
+        >>> row, column = np.zeros((1, 2), np.float32), np.zeros((2, 1), np.float32)
+        >>> checksum(row) == checksum(column), checksum(row) == checksum(row.astype(np.int32)), checksum(row, text="a") == checksum(row)
+        (False, False, False)
+    """
+    sha = hashlib.sha256(text.encode())
+    for array in arrays:
+        sha.update(f"\n{array.dtype.str}{list(array.shape)}\n".encode())
+        sha.update(np.ascontiguousarray(array).data)
     return sha.hexdigest()

@@ -19,7 +19,6 @@ from arch_hf.audio import encode_wav, load_audio
 from arch_hf.data import load_corpus
 from arch_hf.data.clip_index import read_clip_index
 from arch_hf.embedding.exchange import bring_from_other_machines
-from arch_hf.embedding.extraction import Extraction
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.evaluate import evaluate_model
 from arch_hf.probing.linear import RunKey, initial_weights, run_generator
@@ -213,11 +212,11 @@ def test_a_cache_that_is_not_shared_is_passed_around(tmp_path):
 def _lonely_rank(folder, digests):
     """Each rank has half of the embeddings, in a cache of its own; afterwards each has all."""
     ranks = one_of_two()
-    ranks.is_local_main = True  # as on two machines
+    ranks.machine = f"machine {ranks.rank}"
     store = EmbeddingStore(folder / f"machine{ranks.rank}", {"recipe": 1})
     vectors = np.arange(len(digests) * 3, dtype=np.float32).reshape(-1, 3)
     store.add(digests[ranks.rank :: 2], vectors[ranks.rank :: 2])
-    bring_from_other_machines(store, digests, [Extraction(), Extraction()], ranks)
+    bring_from_other_machines(store, digests, ranks)
     again = EmbeddingStore(folder / f"machine{ranks.rank}", {"recipe": 1})
     np.testing.assert_array_equal(again.read(digests), vectors)
 

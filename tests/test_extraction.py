@@ -21,7 +21,7 @@ from arch_hf.embedding.extraction import ExtractionPlan, extract, plan_batches
 from arch_hf.embedding.inputs import Segment, unpack
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore
-from arch_hf.errors import AudioError
+from arch_hf.errors import AudioError, UserError
 from arch_hf.files import audio_digest
 
 
@@ -65,7 +65,8 @@ def settings(folder):
 
 def corpus_of(clips, order=None):
     """As much of a `CorpusData` as the extraction looks at."""
-    return SimpleNamespace(audio=clips.__getitem__, index=index_of(clips), order=order, table=clips)
+    table = SimpleNamespace(clip_id=[f"clip-{i}" for i in range(len(clips))])
+    return SimpleNamespace(audio=clips.__getitem__, index=index_of(clips), order=order, table=table)
 
 
 def index_of(clips):
@@ -163,6 +164,30 @@ def test_broken_clips_are_named_and_the_rest_goes_on(encoder, clips, tmp_path):
     assert done.clips == 3
 
 
+def test_any_other_fault_names_its_clip(encoder, clips, tmp_path, monkeypatch):
+    index = index_of(clips)
+
+    def breaks(audio, *settings):
+        if audio is clips[7]:
+            raise ZeroDivisionError("of the decoder")
+        return load_audio(audio, *settings)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(extraction, "load_audio", breaks)
+        with pytest.raises(UserError, match=r"clip clip-7: ZeroDivisionError: of the decoder .*traceback: .*\.log"):
+            run(encoder, clips, tmp_path)
+    embed, seconds = type(encoder).embed_segments, index.seconds[5]
+
+    def model_breaks(self, segments, **settings):
+        if any(abs(segment.samples / 16000 - seconds) < 1e-3 for (segment,) in segments):
+            raise RuntimeError("of the model")
+        return embed(self, segments, **settings)
+
+    monkeypatch.setattr(type(encoder), "embed_segments", model_breaks)
+    with pytest.raises(UserError, match=r"clip clip-5: RuntimeError: of the model .*traceback"):
+        run(encoder, clips, tmp_path / "other")
+
+
 def data_with_fingerprint(data):
     return SimpleNamespace(clips=SimpleNamespace(_fingerprint=data.fingerprint), table=data.table, audio=data.audio)
 
@@ -215,7 +240,7 @@ def test_out_of_memory_halves_the_batch():
     clips = [[Segment(torch.zeros(n), n, n)] for n in range(1, 12)]
     encoder = Faulty(largest=3)
     assert [int(v[0]) for v in extraction._embed(encoder, clips)] == list(range(1, 12))
-    with pytest.raises(extraction.UserError, match="out of memory on one clip"):
+    with pytest.raises(UserError, match="out of memory on one clip"):
         extraction._embed(Faulty(largest=0), clips)
 
 

@@ -1,6 +1,8 @@
 """The embedding store: whole shards only, damage noticed, several writers at once."""
 
+import itertools
 import os
+import shutil
 
 import numpy as np
 import pytest
@@ -67,6 +69,7 @@ def test_a_damaged_shard_is_said_set_aside_and_encoded_again(tmp_path, damage):
     path.write_bytes({"cut short": content[:-4], "empty": b"", "foreign": b"{}" * 50}.get(damage, content))
     said = []
     again = EmbeddingStore(tmp_path, RECIPE, warn=said.append)
+    again.check(again.shards_of(digests("a", "b")))
     assert len(said) == 1 and path.name in said[0]
     assert digests("a")[0] not in again and digests("b")[0] in again
     assert not path.exists() and path.with_suffix(".damaged").exists()
@@ -79,15 +82,59 @@ def test_every_single_flipped_byte_is_noticed(tmp_path):
     store.add(digests("a"), vectors(1))
     path = shards(store)[0]
     whole = path.read_bytes()
-    for position in range(0, len(whole), 7):
+    noticed = 0
+    for position, bit in itertools.product(range(len(whole)), (0, 4)):
         content = bytearray(whole)
-        content[position] ^= 0x10
+        content[position] ^= 1 << bit
         path.write_bytes(content)
         view = EmbeddingStore(tmp_path, RECIPE)
+        view.check(view.shards_of(digests("a")))
         if digests("a")[0] in view:  # a flip in the padding of the header changes nothing that is read
             np.testing.assert_array_equal(view.read(digests("a")), vectors(1))
+        else:
+            noticed += 1
         path.with_suffix(".damaged").unlink(missing_ok=True)
-    assert position > 100
+    assert noticed > 1.9 * len(whole)
+
+
+def test_a_shard_of_another_store_is_not_taken(tmp_path):
+    other = EmbeddingStore(tmp_path, {**RECIPE, "dtype": "bfloat16"})
+    other.add(digests("a"), vectors(1))
+    store, said = EmbeddingStore(tmp_path, RECIPE, warn=lambda line: said.append(line)), []
+    store.folder.mkdir()
+    shutil.copy(shards(other)[0], store.folder)
+    store.refresh()
+    store.check(store.shards_of(digests("a")))
+    assert digests("a")[0] not in store and "written for the store" in said[0]
+
+
+def test_of_two_embeddings_of_one_clip_all_read_the_same(tmp_path):
+    one, two = EmbeddingStore(tmp_path, RECIPE), EmbeddingStore(tmp_path, RECIPE)
+    one.add(digests("a"), vectors(1))
+    two.add(digests("a"), vectors(1, seed=1))
+    for store in (one, two):
+        store.refresh()
+    np.testing.assert_array_equal(one.read(digests("a")), two.read(digests("a")))
+
+
+def test_what_is_removed_while_it_is_in_use_is_one_line(tmp_path):
+    store = EmbeddingStore(tmp_path, RECIPE)
+    store.add(digests("a"), vectors(1))
+    shutil.rmtree(store.folder)
+    with pytest.raises(UserError, match=r"removed or damaged while they were in use.*start again"):
+        store.read(digests("a"))
+    assert store.check(store.shards_of(digests("a"))) and digests("a")[0] not in store
+    store.add(digests("a"), vectors(1))
+    assert EmbeddingStore(tmp_path, RECIPE).read(digests("a")).shape == (1, 5)
+
+
+def test_a_shard_says_what_made_it(tmp_path):
+    EmbeddingStore(tmp_path, RECIPE, maker="torch 1, cpu").add(digests("a"), vectors(1))
+    EmbeddingStore(tmp_path, RECIPE, maker="torch 2, cuda").add(digests("b"), vectors(1))
+    store = EmbeddingStore(tmp_path, RECIPE)
+    assert store.makers(digests("a", "b")) == ["torch 1, cpu", "torch 2, cuda"] and store.makers(digests("a")) == [
+        "torch 1, cpu"
+    ]
 
 
 def test_a_full_disk_is_one_clear_line_and_leaves_nothing_half_written(tmp_path, monkeypatch):

@@ -1,5 +1,6 @@
 """A whole corpus through an encoder and into the store: shared out over the processes, and what came of it."""
 
+import sys
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,7 +12,7 @@ from arch_hf.embedding.encoder import AudioEncoder
 from arch_hf.embedding.exchange import bring_from_other_machines
 from arch_hf.embedding.extraction import Extraction, ExtractionPlan, clip_cost, extract
 from arch_hf.embedding.key import EmbedSettings
-from arch_hf.embedding.store import EmbeddingStore
+from arch_hf.embedding.store import EmbeddingStore, maker
 from arch_hf.errors import UserError
 
 
@@ -49,26 +50,38 @@ class CorpusEmbeddings:
 
 
 def embed_corpus(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> CorpusEmbeddings:
-    """Bring every clip's embedding into the store: what is there already is not encoded again.
+    """Bring every clip's embedding into the store: what is there already, and whole, is not encoded again.
 
     Raises:
-        UserError: see `extract`; or not one clip could be used.
+        UserError: see `extract`; or not one clip could be used; or the store was removed in the meantime.
     """
-    settings = _what_is_stored(encoder, corpus, settings, ranks)
-
-    def work() -> tuple[EmbeddingStore, Extraction]:
-        store = EmbeddingStore(settings.cache, settings.key(encoder), warn=ranks.accelerator.print)
-        plan = ExtractionPlan.of(encoder, corpus, settings)
-        return store, extract(encoder, corpus, store, plan, ranks)
-
-    store, mine = ranks.together(work)
-    everyone = ranks.gather(mine)
-    store.refresh()
-    bring_from_other_machines(store, corpus.index.digests, everyone, ranks)
-    done = Extraction.merge(everyone)
     index = corpus.index
+    settings = _what_is_stored(encoder, corpus, settings, ranks)
+    store = ranks.together(lambda: _open(encoder, settings))
+    to_check = ranks.share_locally(store.shards_of(index.digests))
+    ranks.together(lambda: store.check(to_check))
+    ranks.together(store.refresh)
+    plan = ExtractionPlan.of(encoder, corpus, settings)
+    everyone = ranks.gather(ranks.together(lambda: extract(encoder, corpus, store, plan, ranks)))
+    ranks.together(store.refresh)
+    done = Extraction.merge(everyone)
     failures = index.failures | {i: done.failures[d] for i, d in enumerate(index.digests) if d in done.failures}
+    wanted = [digest for i, digest in enumerate(index.digests) if i not in failures]
+    bring_from_other_machines(store, wanted, ranks)
+    ranks.together(lambda: _require(store, wanted))
     return CorpusEmbeddings(store, corpus, settings.layers == "all", failures, done)
+
+
+def _open(encoder: AudioEncoder, settings: EmbedSettings) -> EmbeddingStore:
+    by, key = maker(encoder.device.type), settings.key(encoder)
+    return EmbeddingStore(settings.cache, key, by, warn=lambda line: print(line, file=sys.stderr))
+
+
+def _require(store: EmbeddingStore, digests: list[bytes]) -> None:
+    if lacking := sum(digest not in store for digest in digests):
+        raise UserError(
+            f"{lacking} embeddings in {store.folder} were removed while this run was at work: start again, and they are encoded anew"
+        )
 
 
 def _what_is_stored(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> EmbedSettings:
@@ -76,9 +89,12 @@ def _what_is_stored(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSe
     if settings.layers == "all":
         return settings
     deep = replace(settings, layers="all")
-    store, index = EmbeddingStore(deep.cache, deep.key(encoder)), corpus.index
-    complete = all(digest in store for i, digest in enumerate(index.digests) if i not in index.failures)
-    return deep if all(ranks.gather(complete)) else settings
+
+    def complete() -> bool:
+        store, index = EmbeddingStore(deep.cache, deep.key(encoder)), corpus.index
+        return all(digest in store for i, digest in enumerate(index.digests) if i not in index.failures)
+
+    return deep if all(ranks.gather(ranks.together(complete))) else settings
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,7 @@ from arch_hf.embedding.workers import (
     shared_memory_holds,
     threads,
 )
-from arch_hf.errors import AudioError, UserError
+from arch_hf.errors import AudioError, UserError, as_user_error
 from arch_hf.files import audio_digest
 from arch_hf.progress import progress_bar
 
@@ -159,6 +159,14 @@ class _Batch:
         return replace(self, packed=(torch.as_tensor(values).pin_memory(), layout))
 
 
+@dataclass(frozen=True)
+class _Stopped:
+    """What stops the extraction, told by value: torch would wrap what a worker process raises in a traceback."""
+
+    reason: str
+    position: int | None = None  # of the clip, where the reason does not name it
+
+
 class _Prepare(Dataset):
     """One item per batch: its clips decoded and brought into the model's form.
 
@@ -173,19 +181,21 @@ class _Prepare(Dataset):
     def __len__(self) -> int:
         return len(self.batches)
 
-    def __getitem__(self, index: int) -> _Batch | UserError:
+    def __getitem__(self, index: int) -> _Batch | _Stopped:
         start = time.perf_counter()
         positions, clips, failures, samples = [], [], {}, 0
         for i in self.batches[index]:
             try:
                 waveform = load_audio(self.audio_of(i), self.inputs.rate, self.max_seconds)
+                clips.append(self.inputs.segments(waveform, self.padded_seconds))
             except AudioError as error:
                 failures[i] = str(error)
                 continue
-            except UserError as error:  # told by value: torch would wrap what a worker raises in a traceback
-                return error
+            except UserError as error:
+                return _Stopped(str(error))
+            except Exception as error:
+                return _Stopped(str(as_user_error(error)), i)
             positions.append(i)
-            clips.append(self.inputs.segments(waveform, self.padded_seconds))
             samples += len(waveform)
         values, layout = pack(clips)
         packed = (values.numpy() if self.as_array else values, layout)
@@ -215,8 +225,8 @@ def _embed(encoder, clips: list[list[Segment]], **settings) -> list[np.ndarray |
 
 def _encode(
     encoder, clips: _Prepare, streamed: bool, **settings
-) -> Iterator[tuple[_Batch, dict[int, np.ndarray | str]]]:
-    """Each batch with what the model makes of its clips (position -> vector, or why there is none), in order.
+) -> Iterator[tuple[_Batch, dict[int, np.ndarray | str]] | _Stopped]:
+    """Each batch with what the model makes of its clips (position -> vector, or why there is none), in order; or what stops it.
 
     On a CPU each core decodes and encodes batches of its own: cores that share a matrix product wait for one another. Before a
     GPU, and where the clips come through a network, processes decode ahead of the model.
@@ -233,15 +243,17 @@ def _encode(
 
     idle = [encoder, *(encoder.copy_for_thread() for _ in range(n_threads - 1))]
 
-    def work(decoded: Callable[[], _Batch | UserError]):
+    def work(decoded: Callable[[], _Batch | _Stopped]):
         item = decoded()
-        if isinstance(item, UserError):
-            raise item
+        if isinstance(item, _Stopped):
+            return item
         values, layout = item.packed
         segments = unpack(torch.as_tensor(values).to(encoder.device, non_blocking=True), layout)
         mine = idle.pop()
         try:
             return item, dict(zip(item.positions, _embed(mine, segments, **settings), strict=True))
+        except Exception as error:
+            return _culprit(mine, item.positions, segments, error, settings)
         finally:
             idle.append(mine)
 
@@ -251,7 +263,17 @@ def _encode(
         yield from in_order(pool, work, batches, ahead=n_threads)
 
 
-def _decoded_ahead(clips: _Prepare, workers: int, pinned: bool = False) -> Iterator[Callable[[], _Batch | UserError]]:
+def _culprit(encoder, positions: list[int], clips: list[list[Segment]], error: Exception, settings: dict) -> _Stopped:
+    """Which clip of a batch it was that broke the model: the first with which it breaks alone, else the first of the batch."""
+    for position, segments in zip(positions, clips, strict=True):
+        try:
+            _embed(encoder, [segments], **settings)
+        except Exception as alone:
+            return _Stopped(str(as_user_error(alone)), position)
+    return _Stopped(f"with {len(positions) - 1} others in a batch: {as_user_error(error)}", positions[0])
+
+
+def _decoded_ahead(clips: _Prepare, workers: int, pinned: bool = False) -> Iterator[Callable[[], _Batch | _Stopped]]:
     """The batches as worker processes have prepared them; without any for a handful of clips."""
     workers = 0 if sum(map(len, clips.batches)) < 64 else min(workers, len(clips))
     clips.as_array = not shared_memory_holds(workers * AHEAD * BATCH_SECONDS["gpu"] * clips.inputs.rate * 4)
@@ -324,7 +346,8 @@ def extract(encoder, corpus: CorpusData, store: EmbeddingStore, plan: Extraction
         ranks: this process among all of them; batches are dealt out longest first.
 
     Raises:
-        UserError: if the store cannot be written, one clip does not fit into memory, or a stream breaks; what was encoded is kept.
+        UserError: if the store cannot be written, one clip does not fit into memory, or a stream breaks; or of any other fault, with the
+            name of the clip. What was encoded is kept.
     """
     index, settings = corpus.index, plan.settings
     todo = plan.share(ranks.rank, ranks.size, store, index)
@@ -344,7 +367,11 @@ def extract(encoder, corpus: CorpusData, store: EmbeddingStore, plan: Extraction
     bar = progress_bar(label, sum(map(len, todo)), ranks.is_main)
     try:
         with ended_by_exception(), bar, contextlib.closing(encoded):
-            for item, vectors in encoded:
+            for outcome in encoded:
+                if isinstance(outcome, _Stopped):
+                    name = "" if outcome.position is None else f"clip {corpus.table.clip_id[outcome.position]}: "
+                    raise UserError(f"{name}{outcome.reason}")
+                item, vectors = outcome
                 failures = item.failures | {i: vector for i, vector in vectors.items() if isinstance(vector, str)}
                 good = {index.digests[i]: vector for i, vector in vectors.items() if i not in failures}
                 writer.add(good.keys(), good.values())
