@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 
 from arch_hf.reports.board import TWELVE, build_board
-from arch_hf.reports.reading import Filed
 from arch_hf.results import schema1
+from arch_hf.results.folder import Filed
 from arch_hf.results.result import Result, check
 
 

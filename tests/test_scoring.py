@@ -2,7 +2,6 @@
 
 import json
 from dataclasses import replace
-from types import SimpleNamespace
 
 import msgspec
 import numpy as np
@@ -14,7 +13,6 @@ from sklearn.dummy import DummyClassifier
 from sklearn.metrics import average_precision_score, classification_report, confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
 
-from arch_hf.cli.compare import run as run_compare
 from arch_hf.data.spec import ClipTable
 from arch_hf.errors import UserError
 from arch_hf.probing.few_shot import FEW_SHOT_DRAWS, few_shot_runs
@@ -22,8 +20,6 @@ from arch_hf.probing.linear import ProbeData, RunKey, apply_probe, train_probes
 from arch_hf.probing.protocols import PROTOCOLS
 from arch_hf.probing.scoring import Probes, score_layers
 from arch_hf.probing.task import Fold, ProbeTask
-from arch_hf.results.comparison import compare
-from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 
 N, CLASSES = 120, ["cat", "dog", "owl"]
 QUICK = {"arch-v1": replace(PROTOCOLS["arch-v1"], epochs=100), "strict": replace(PROTOCOLS["strict"], epochs=15)}
@@ -221,68 +217,3 @@ def test_few_shot_of_all_clips_is_the_probe_itself():
     data = ProbeData([features], targets, 3)
     probes = train_probes(data, [run, RunKey(0, 0, folds[0], 0)], QUICK["arch-v1"])
     assert np.array_equal(*(apply_probe(data, probe).scores for probe in probes))
-
-
-def save_result(folder, name, noise, fingerprint="f", keep=None, **options):
-    block, predictions = scored(noise=noise, **options)
-    if keep is not None:
-        predictions = {k: v[:, keep] if k == "scores" else v[keep] for k, v in predictions.items()}
-    task = "multi_label" if options.get("multi_label") else "single_label"
-    result = Result(
-        complete=True,
-        model=ModelFacts(id=name),
-        dataset=DatasetFacts(id="arch/zoo", task=task, n_clips=N, fingerprint=fingerprint),
-        protocol={"name": "arch-v1", "version": "2.0"},
-        layer=-1,
-        **{field: getattr(block, field) for field in block.__struct_fields__},
-    )
-    path = folder / f"{name}.json"
-    result.write(path)
-    save_file(
-        {key: np.ascontiguousarray(value) for key, value in predictions.items()},
-        path.with_suffix(".predictions.safetensors"),
-        {"clip_ids": json.dumps([f"clip{i}" for i in range(N)])},
-    )
-    return path
-
-
-def test_compare(tmp_path, capsys):
-    good = save_result(tmp_path, "good", noise=0.5)
-    bad = save_result(tmp_path, "bad", noise=4.0, seeds=1)
-    found = compare(good, bad)
-    headline = found.differences[0]
-    means = [json.loads(path.read_text())["metrics"]["accuracy"]["mean"] for path in (good, bad)]
-    assert headline.metric == "accuracy" and [headline.first, headline.second] == pytest.approx(means)
-    assert headline.ci95[0] > 0 and headline.p == pytest.approx(2 / 1001) and (found.n_clips, found.n_units) == (N, 30)
-    reverse = compare(bad, good).differences[0]
-    assert reverse.difference == -headline.difference and reverse.p == headline.p
-    assert reverse.ci95 == pytest.approx([-bound for bound in headline.ci95[::-1]])
-    same = compare(good, good).differences[0]
-    assert (same.difference, same.ci95, same.p) == (0, (0, 0), 1)
-    run_compare(SimpleNamespace(first=good, second=bad))
-    output = capsys.readouterr().out
-    assert "good is better than bad (p = 0.002)." in output and f"{100 * headline.difference:+.2f}" in output
-
-
-def test_compare_matches_clips_by_id(tmp_path):
-    rows = np.random.default_rng(0).permutation(N)
-    whole, shuffled = save_result(tmp_path, "a", 2.0), save_result(tmp_path, "b", 2.0, keep=rows)
-    part = save_result(tmp_path, "c", 2.0, keep=rows[:100])
-    assert compare(whole, shuffled).differences[0].ci95 == (0, 0)
-    found = compare(whole, part)
-    assert (found.n_clips, found.left_out, found.differences[0].difference) == (100, 20, 0)
-
-
-def test_compare_refuses_what_does_not_compare(tmp_path):
-    first, other = save_result(tmp_path, "a", 2.0), save_result(tmp_path, "b", 2.0, fingerprint="g")
-    with pytest.raises(UserError, match=r"has fingerprint of the dataset f, .* has g"):
-        compare(first, other)
-    other.with_suffix(".predictions.safetensors").unlink()
-    other.write_text(first.read_text())
-    with pytest.raises(UserError, match=r"no b\.predictions\.safetensors beside .*--overwrite"):
-        compare(first, other)
-    other.with_suffix(".predictions.safetensors").write_bytes(b"not tensors at all, sorry")
-    with pytest.raises(UserError, match="cannot be read"):
-        compare(first, other)
-    with pytest.raises(UserError, match="no result at"):
-        compare(first, tmp_path / "nothing.json")

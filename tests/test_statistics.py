@@ -1,10 +1,20 @@
-"""Intervals hold the truth as often as they say, on data whose truth is known."""
+"""Intervals hold the truth as often as they say, and tests call a difference as often as they say, on data whose truth is known."""
 
 import numpy as np
 import pytest
+from scipy.stats import ttest_rel
 
-from arch_hf.probing.metrics.scores import score
-from arch_hf.probing.statistics import TestSet, bootstrap, interval, two_sided_p, unit_codes
+from arch_hf.probing.estimate import Estimate, holm, mean_estimate, two_sided_p
+from arch_hf.probing.metrics.scores import average_precision_without, score
+from arch_hf.probing.statistics import (
+    MOST_BLOCKS,
+    TestSet,
+    bootstrap,
+    difference,
+    interval,
+    jackknife,
+    unit_codes,
+)
 
 
 def hits(make, truth, metric, n_units, n_sets, n_resamples):
@@ -88,21 +98,102 @@ def test_perfect_scores_stay_perfect():
     assert interval(values["accuracy"], 1.0, 50) == [1.0, 1.0] == interval(values["macro_f1"], 1.0, 50)
 
 
-def test_p_of_no_difference_is_uniform_and_of_a_large_one_small():
-    rng = np.random.default_rng(0)
-    small = 0
-    for number in range(300):
-        first, second = rng.random((2, 150)) < 0.7
-        sides = [
-            bootstrap([classified(correct, np.arange(150))], 200, seed=number)["accuracy"]
-            for correct in (first, second)
-        ]
-        small += two_sided_p(sides[0] - sides[1]) < 0.05
-    assert 0.02 <= small / 300 <= 0.09
-    assert two_sided_p(np.full(999, 0.1)) == pytest.approx(0.002) and two_sided_p(np.zeros(99)) == 1
-
-
 def test_units():
     assert unit_codes(["a", "b", "a"], ["x", "y", "z"]).tolist() == [0, 1, 0]
     assert len(set(unit_codes([None] * 3, ["x", "y", "z"]))) == 3
     assert len(set(unit_codes(["a"] * 3, ["x", "y", "z"]))) == 3, "one group alone tells nothing: clips"
+
+
+# Differences -----------------------------------------------------------------------------------------------------------
+
+
+def random_tests(rng, multi_label, n_folds=2):
+    """Folds of three units of unlike sizes each, two seeds."""
+    tests = []
+    for fold in range(n_folds):
+        groups = np.repeat(3 * fold + np.arange(3), (5, 9, 14))
+        shape = (len(groups), 4)
+        targets = (rng.random(shape) < 0.4).astype(np.int64) if multi_label else rng.integers(0, 4, len(groups))
+        tests.append(TestSet(rng.standard_normal((2, *shape)).astype(np.float32), targets, groups))
+    return tests
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_jackknife_leaves_one_unit_out_as_by_hand(multi_label):
+    tests = random_tests(np.random.default_rng(5), multi_label)
+    found = jackknife(tests)
+    for name, jack in found.items():
+        for unit in (*range(6), None):
+            total = share = 0
+            for test in tests:
+                kept = test.groups != unit
+                values = [score(scores[kept], test.targets[kept])[name] for scores in test.scores]
+                part = len(np.unique(test.groups[kept])) / 3
+                total, share = total + part * np.mean(values), share + part
+            assert (jack.value if unit is None else jack.without[unit]) == pytest.approx(total / share, abs=1e-9)
+        np.testing.assert_allclose(jack.weights, np.tile([5, 9, 14], 2) / 56)
+
+
+def test_average_precision_without_nobody_and_without_all_positives():
+    scores = np.array([0.5, 0.5, 0.2, 0.9])
+    without = average_precision_without(scores, np.array([True, False, True, False]), np.array([0, 1, 0, 1]), 3)
+    assert without.tolist() == [0, 1, pytest.approx((1 / 3 + 2 / 4) / 2)]
+
+
+def test_many_units_are_left_out_in_blocks_and_all_count():
+    rng = np.random.default_rng(0)
+    sides = [[classified(rng.random(1000) < share, np.arange(1000))] for share in (0.7, 0.65)]
+    found = [jackknife(side)["accuracy"] for side in sides]
+    assert (
+        len(found[0].without) == MOST_BLOCKS and found[0].n_units == 1000 and found[0].weights.sum() == pytest.approx(1)
+    )
+    estimate = difference(*found)
+    right = [side[0].scores[0].argmax(1) == side[0].targets for side in sides]
+    assert estimate.standard_error == pytest.approx(np.std(right[0] * 1.0 - right[1], ddof=1) / np.sqrt(1000), rel=0.15)
+    assert [jack.without.tolist() for jack in found] == [jackknife(side)["accuracy"].without.tolist() for side in sides]
+
+
+@pytest.mark.parametrize("n_units", [6, 24])
+def test_no_difference_is_called_one_as_often_as_said_and_nothing_contradicts(n_units):
+    """600 pairs of models that are equally good: p < 0.05 in 5 % of them, give or take the chance of three standard errors."""
+    rng, called, groups = np.random.default_rng(n_units), 0, np.repeat(np.arange(n_units), 25)
+    for _ in range(600):
+        ability = rng.beta(3, 2, (2, n_units))[:, groups]
+        sides = [classified(rng.random(len(groups)) < ability[side], groups) for side in (0, 1)]
+        estimate = difference(*(jackknife([side])["accuracy"] for side in sides))
+        low, high = estimate.ci95
+        assert (estimate.p < 0.05) == (not low <= 0 <= high) == estimate.differs
+        called += estimate.differs
+        scores = [np.bincount(groups, side.scores[0].argmax(1) == side.targets) / 25 for side in sides]
+        assert estimate.p == pytest.approx(ttest_rel(*scores).pvalue)
+    assert 0.023 <= called / 600 <= 0.077
+
+
+def test_units_of_unlike_size_count_as_fewer():
+    equal, unlike = (np.repeat(np.arange(8), sizes) for sizes in ((20,) * 8, (90, 20, 10, 10, 10, 10, 5, 5)))
+    rng = np.random.default_rng(1)
+    dfs = []
+    for groups in (equal, unlike):
+        sides = [jackknife([classified(rng.random(160) < 0.7, groups)])["accuracy"] for _ in range(2)]
+        dfs.append(difference(*sides).df)
+    assert dfs[0] == pytest.approx(7) and dfs[1] == pytest.approx(160**2 / (90**2 + 20**2 + 4 * 10**2 + 2 * 5**2) - 1)
+
+
+def test_the_same_gain_of_every_unit_is_no_certainty():
+    """Without any spread the t test would say p = 0: six units that agree are six coins that fall on one side."""
+    groups = np.repeat(np.arange(6), 10)
+    right = np.tile(np.arange(10) < 7, 6)
+    sides = [jackknife([classified(correct, groups)])["accuracy"] for correct in (right, np.tile(np.arange(10) < 6, 6))]
+    estimate = difference(*sides)
+    assert estimate.p == pytest.approx(2.0**-5) and estimate.ci95 == pytest.approx((0.1, 0.1)) and estimate.differs
+
+
+def test_holm_by_hand_and_means_of_estimates():
+    assert holm([0.001, 0.02, 0.04, 0.6]) == pytest.approx([0.004, 0.06, 0.08, 0.6]) and holm([]) == []
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    one, other = Estimate(0.1, 0.01, 5, 6), Estimate(0.0, 0.03, 20, 21)
+    mean = mean_estimate([one, other])
+    v = np.array([1e-4, 9e-4])
+    assert mean.value == pytest.approx(0.05) and mean.standard_error == pytest.approx(np.sqrt(v.sum()) / 2)
+    assert mean.df == pytest.approx(v.sum() ** 2 / (v[0] ** 2 / 5 + v[1] ** 2 / 20)) and mean.n_units == 27
+    assert float(two_sided_p(0.0, 0.0, 5.0)) == 1

@@ -1,33 +1,45 @@
-"""`arch-hf compare A.json B.json`: is A better than B?"""
+"""`arch-hf compare A B`: is A better than B, on one corpus or over all?"""
+
+import sys
+from pathlib import Path
+
+from arch_hf.errors import UserError
 
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
         "compare",
-        help="is one result better than another?",
-        example="arch-hf compare results/me__new/esc50.json results/me__old/esc50.json",
-        description="Paired bootstrap over the test clips of two results on the same dataset under the same protocol, "
-        "from the predictions stored beside them.",
+        help="is one result, or one model, better than another?",
+        example="arch-hf compare results/me__new results/me__old",
+        description="Paired test of two result files on the same dataset under the same protocol, or of two folders of results, each of one "
+        "model: per corpus, per domain and over all. The units are speakers, recordings or albums where they are known, else clips.",
     )
-    parser.add_argument("first", metavar="A.json", help="a result file; its .predictions.safetensors lies beside it")
-    parser.add_argument("second", metavar="B.json")
+    parser.add_argument(
+        "first", metavar="A", help="a result file, with its .predictions.safetensors beside it, or a folder of them"
+    )
+    parser.add_argument("second", metavar="B")
     parser.set_defaults(run=run)
 
 
 def run(args) -> int:
-    from arch_hf.probing.statistics import N_RESAMPLES
+    folders = [Path(path).is_dir() for path in (args.first, args.second)]
+    if any(folders) and not all(folders):
+        raise UserError(f"{args.first} and {args.second}: give two result files, or two folders")
+    if all(folders):
+        return _run_folders(args)
     from arch_hf.results.comparison import compare
-    from arch_hf.results.text import align
+    from arch_hf.results.comparison_table import comparison_text
 
-    found = compare(args.first, args.second)
-    rows = [["metric", "A", "B", "A − B", "95% interval", "p"]]
-    for row in found.differences:
-        low, high = row.ci95
-        shown = [f"{100 * row.first:.2f}", f"{100 * row.second:.2f}", f"{100 * row.difference:+.2f}"]
-        rows.append([row.metric, *shown, f"{100 * low:+.2f} – {100 * high:+.2f}", f"{row.p:.3f}"])
-    print(f"A: {found.names[0]}\nB: {found.names[1]}\n\n{align(rows)}\n\n{found.verdict}")
-    units = "" if found.n_units == found.n_clips else f" in {found.n_units} groups"
-    print(f"Paired bootstrap of {found.n_clips} test clips{units}, {N_RESAMPLES} resamples.")
-    if found.left_out:
-        print(f"{found.left_out} clips were scored by one of the two only and are left out.")
+    print(comparison_text(compare(args.first, args.second)))
+    return 0
+
+
+def _run_folders(args) -> int:
+    from arch_hf.results.comparison_table import folders_text
+    from arch_hf.results.folder_comparison import compare_folders
+
+    tables, notes = compare_folders(args.first, args.second)
+    print("\n\n".join(map(folders_text, tables)))
+    for note in notes:
+        print(note, file=sys.stderr)
     return 0

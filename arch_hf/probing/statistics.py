@@ -1,6 +1,6 @@
-"""How sure a score is: bootstrap intervals over test clips, and the paired bootstrap of a difference.
+"""How sure a score is, and whether two scores differ (`docs/statistics.md` has the formulas and their sources).
 
-What is resampled is the unit that was sampled when the corpus was made: the group (speaker, recording, artist) where groups are
+A score has a bootstrap interval. What is resampled is the unit that was sampled when the corpus was made: the group (speaker, recording, artist) where groups are
 known, else the clip. Units are drawn with replacement from all test clips of the corpus, not fold by fold (in a fold that tests one
 speaker there is nothing to draw from). A fold counts in a resample by the share of its units that was drawn. The score of a
 resample is, as in the result, the mean over folds of the metric, averaged over seeds. The intervals hold the choice
@@ -12,16 +12,21 @@ Student's, times sqrt(n / (n - 1)).
 
 A resample holds some clips twice and others never, which lifts average precision (and moves F1) by itself: the intervals
 are centred on the score, and hold what the metric would be on average over other test sets of the same size.
+
+A difference of two scores on the same clips has a jackknife: both scores without each unit in turn, the standard error of their
+difference from that, and Student's t. The interval and the p follow from the same three numbers, so that they never contradict each other.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from arch_hf.probing.estimate import Estimate, degrees_of_freedom
 from arch_hf.probing.metrics.scores import (
     RankedClasses,
     accuracy_and_macro_f1,
+    average_precision_without,
     count_columns,
     map_macro_and_weighted,
 )
@@ -29,6 +34,7 @@ from arch_hf.probing.metrics.scores import (
 N_RESAMPLES = 1000
 SEED = 42
 CHUNK_NUMBERS = 1 << 19  # weights held at a time: few enough for the processor's cache
+MOST_BLOCKS = 200  # of units that the jackknife leaves out together, where there are more units
 
 
 @dataclass(frozen=True)
@@ -46,6 +52,9 @@ class TestSet:
     groups: np.ndarray
 
 
+Measure = Callable[[np.ndarray], dict[str, np.ndarray]]  # weights float32 [sets, clips] -> name -> the metric [sets]
+
+
 def bootstrap(tests: Sequence[TestSet], n_resamples: int = N_RESAMPLES, seed: int = SEED) -> dict[str, np.ndarray]:
     """The metrics of resampled test clips: name -> float64 [n_resamples].
 
@@ -61,21 +70,25 @@ def bootstrap(tests: Sequence[TestSet], n_resamples: int = N_RESAMPLES, seed: in
         [0.68, 0.8]
     """
     n_units = max(test.groups.max() for test in tests) + 1
-    metrics = [_prepare(test) for test in tests]
-    sums: dict[str, list[np.ndarray]] = {}
-    for drawn in _draws(np.unique(np.concatenate([test.groups for test in tests])), n_units, tests, n_resamples, seed):
-        totals, shares = {}, {}
-        for test, measure in zip(tests, metrics, strict=True):
-            units = np.unique(test.groups)
-            share = drawn[:, units].sum(1, dtype=np.float64) / len(units)
-            for name, values in measure(drawn[:, test.groups]).items():
-                use = (share > 0) & np.isfinite(values)
-                totals[name] = totals.get(name, 0) + np.where(use, share * np.where(use, values, 0), 0)
-                shares[name] = shares.get(name, 0) + np.where(use, share, 0)
-        for name, total in totals.items():
-            with np.errstate(invalid="ignore"):
-                sums.setdefault(name, []).append(total / shares[name])
-    return {name: np.concatenate(parts) for name, parts in sums.items()}
+    measures = [_prepare(test) for test in tests]
+    units = np.unique(np.concatenate([test.groups for test in tests]))
+    parts = [_score_drawn(tests, measures, drawn) for drawn in _draws(units, n_units, tests, n_resamples, seed)]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _score_drawn(tests: Sequence[TestSet], measures: Sequence[Measure], drawn: np.ndarray) -> dict[str, np.ndarray]:
+    """The metrics [sets] where each unit counts as often as `drawn` float32 [sets, n_units] says; a fold counts by the share of its units."""
+    totals: dict[str, np.ndarray] = {}
+    shares: dict[str, np.ndarray] = {}
+    for test, measure in zip(tests, measures, strict=True):
+        units = np.unique(test.groups)
+        share = drawn[:, units].sum(1, dtype=np.float64) / len(units)
+        for name, values in measure(drawn[:, test.groups]).items():
+            use = (share > 0) & np.isfinite(values)
+            totals[name] = totals.get(name, 0) + np.where(use, share * np.where(use, values, 0), 0)
+            shares[name] = shares.get(name, 0) + np.where(use, share, 0)
+    with np.errstate(invalid="ignore"):
+        return {name: total / shares[name] for name, total in totals.items()}
 
 
 def _draws(
@@ -90,8 +103,8 @@ def _draws(
         yield np.bincount(chosen.ravel(), minlength=size * n_units).reshape(size, n_units).astype(np.float32)
 
 
-def _prepare(test: TestSet):
-    """A function from weights float32 [resamples, clips] to name -> values [resamples], the mean over seeds."""
+def _prepare(test: TestSet) -> Measure:
+    """The metrics of one fold under clip weights, mean over seeds."""
     n_classes = test.scores.shape[-1]
     if test.targets.ndim == 1:
         columns = np.concatenate(
@@ -132,17 +145,6 @@ def interval(values: np.ndarray, estimate: float, n_units: int, level: float = 0
     return [float(bound) for bound in np.quantile(values - values.mean() + estimate, [tail, 1 - tail])]
 
 
-def two_sided_p(differences: np.ndarray) -> float:
-    """How often resampling turns the sign of a difference: twice the smaller tail, at least 2 / (resamples + 1).
-
-    Example:
-        >>> two_sided_p(np.array([0.1] * 98 + [-0.1]))
-        0.04
-    """
-    below, above = (differences <= 0).sum(), (differences >= 0).sum()
-    return float(min(1.0, 2 * (min(below, above) + 1) / (len(differences) + 1)))
-
-
 def unit_codes(groups: Sequence[str | None], clip_ids: Sequence[str]) -> np.ndarray:
     """What is resampled, as int64 [clips]: the group, or the clip where no group is known or all clips are of one.
 
@@ -156,3 +158,88 @@ def unit_codes(groups: Sequence[str | None], clip_ids: Sequence[str]) -> np.ndar
     if len(set(names)) < 2:
         names = list(clip_ids)
     return np.unique(np.array(names), return_inverse=True)[1].astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Jackknife:
+    """A score, and what it would be without each unit (or block of units) in turn.
+
+    `without` float64 [blocks]; `weights` float64 [blocks], the share that each has in the score; `n_units` they hold.
+    """
+
+    value: float
+    without: np.ndarray
+    weights: np.ndarray
+    n_units: int
+
+
+def jackknife(tests: Sequence[TestSet], seed: int = SEED) -> dict[str, Jackknife]:
+    """Every metric of a result, and the same without each unit in turn: name -> `Jackknife`.
+
+    More than `MOST_BLOCKS` units are dealt at random to so many blocks, the same for every model on the same clips.
+
+    Example:
+        >>> test = TestSet(np.eye(2)[[[0, 1, 1, 0]]], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
+        >>> accuracy = jackknife([test])["accuracy"]
+        >>> accuracy.value, accuracy.without.tolist()
+        (0.5, [0.0, 1.0])
+    """
+    units = np.unique(np.concatenate([test.groups for test in tests]))
+    n_blocks = min(len(units), MOST_BLOCKS)
+    block = np.zeros(units.max() + 1, dtype=np.int64)
+    block[units] = np.arange(len(units)) if len(units) <= MOST_BLOCKS else _deal(len(units), seed)
+    drawn = np.ones((n_blocks + 1, len(block)), dtype=np.float32)  # the last row leaves nobody out
+    drawn[block[units], units] = 0
+    measures = [
+        _prepare(test) if test.targets.ndim == 1 else _prepare_without(test, block, len(drawn)) for test in tests
+    ]
+    weights = np.zeros(n_blocks)
+    for test in tests:
+        weights += np.bincount(block[test.groups], minlength=n_blocks) / len(test.groups) / len(tests)
+    return {
+        name: Jackknife(float(values[-1]), values[:-1], weights, len(units))
+        for name, values in _score_drawn(tests, measures, drawn).items()
+    }
+
+
+def _deal(n_units: int, seed: int) -> np.ndarray:
+    """A block for each unit, int64 [n_units]: as equal in number as can be, at random."""
+    return np.random.default_rng(seed).permutation(n_units) % MOST_BLOCKS
+
+
+def _prepare_without(test: TestSet, block: np.ndarray, n_blocks: int) -> Measure:
+    """As `_prepare` for several labels a clip, where the weights are those of the jackknife: many times as fast."""
+    targets, of_clip = test.targets > 0, block[test.groups]
+    positives = np.stack([np.bincount(of_clip[target], minlength=n_blocks) for target in targets.T], axis=1)
+    by_seed = [
+        map_macro_and_weighted(
+            np.stack(
+                [average_precision_without(s, t, of_clip, n_blocks) for s, t in zip(scores.T, targets.T, strict=True)],
+                axis=1,
+            ),
+            positives.sum(0) - positives,
+        )
+        for scores in test.scores
+    ]
+    means = {name: np.mean([values[name] for values in by_seed], axis=0) for name in by_seed[0]}
+    return lambda _weights: means
+
+
+def difference(first: Jackknife, second: Jackknife) -> Estimate:
+    """The first score minus the second, of two results on the same clips, units and folds.
+
+    The standard error is the jackknife's; the degrees of freedom are those of Student's t for as many units of equal weight as would be as good
+    (Kish's effective number): the number of units less one where all weigh the same.
+
+    Example:
+        >>> weights = np.full(6, 1 / 6)
+        >>> scores = np.array([[0.8, 0.6, 0.7, 0.9, 0.5, 0.7], [0.6, 0.5, 0.7, 0.6, 0.5, 0.4]])
+        >>> a, b = (Jackknife(s.mean(), (s.sum() - s) / 5, weights, 6) for s in scores)
+        >>> from scipy.stats import ttest_rel
+        >>> abs(difference(a, b).p - float(ttest_rel(*scores).pvalue)) < 1e-9
+        True
+    """
+    value, n_blocks = first.value - second.value, len(first.without)
+    deviations = first.without - second.without - value
+    error = float(np.sqrt((n_blocks - 1) / n_blocks * (deviations @ deviations))) if n_blocks > 1 else float("inf")
+    return Estimate(value, error, degrees_of_freedom(first.weights), first.n_units)

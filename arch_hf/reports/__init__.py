@@ -12,7 +12,7 @@ from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.reports import latex, markdown, page, spreadsheet
 from arch_hf.reports.board import Board, build_board
-from arch_hf.reports.reading import read_results
+from arch_hf.results.folder import read_results
 
 TEXT_FORMATS = {"html": page.render, "md": markdown.render, "csv": spreadsheet.render, "tex": latex.render}
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arch_hf.probing.protocols import get_protocol
-from arch_hf.reports.reading import Filed
+from arch_hf.results.folder import Filed
 from arch_hf.results.result import Result
 from arch_hf.results.table2 import TABLE2_MODELS
 

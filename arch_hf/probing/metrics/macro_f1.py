@@ -1,15 +1,12 @@
 """Macro F1: the mean over classes of the harmonic mean of precision and recall. As sklearn.metrics.f1_score(average="macro")."""
 
-import datasets
-import numpy as np
-
 from arch_hf.compat.evaluate_library import find_evaluate
-from arch_hf.probing.metrics.scores import accuracy_and_macro_f1, count_columns
+from arch_hf.probing.metrics.modules import describe_single_label, single_label_scores
 
 evaluate = find_evaluate()
 
 
-class MacroF1(evaluate.Metric):
+class MacroF1(evaluate.Metric):  # type: ignore[name-defined]  # found at run time
     """Macro F1: the mean over classes of the harmonic mean of precision and recall.
 
     Example:
@@ -19,16 +16,7 @@ class MacroF1(evaluate.Metric):
     """
 
     def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            inputs_description="predictions: class index of each clip; references: the true one.",
-            features=datasets.Features({"predictions": datasets.Value("int64"), "references": datasets.Value("int64")}),
-            reference_urls=["https://scikit-learn.org/stable/modules/model_evaluation.html"],
-        )
+        return describe_single_label(__doc__)
 
     def _compute(self, predictions, references):
-        predictions, references = np.asarray(predictions), np.asarray(references)
-        n_classes = int(max(predictions.max(), references.max())) + 1
-        counts = count_columns(predictions, references, n_classes).sum(0, dtype=np.float64).reshape(3, n_classes)
-        return {"macro_f1": float(accuracy_and_macro_f1(counts)["macro_f1"])}
+        return {"macro_f1": single_label_scores(predictions, references)["macro_f1"]}

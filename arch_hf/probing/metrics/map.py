@@ -1,15 +1,15 @@
 """Mean average precision over classes, plain and weighted by positives. As sklearn.metrics.average_precision_score."""
 
-import datasets
 import numpy as np
 
 from arch_hf.compat.evaluate_library import find_evaluate
+from arch_hf.probing.metrics.modules import describe_multi_label
 from arch_hf.probing.metrics.scores import score
 
 evaluate = find_evaluate()
 
 
-class MeanAveragePrecision(evaluate.Metric):
+class MeanAveragePrecision(evaluate.Metric):  # type: ignore[name-defined]  # found at run time
     """Mean average precision: `map_macro` is the plain mean over classes, `map_weighted` weighs them by their positives.
 
     A class without a positive clip has no average precision and is left out (scikit-learn counts it as 0).
@@ -21,18 +21,7 @@ class MeanAveragePrecision(evaluate.Metric):
     """
 
     def _info(self):
-        return evaluate.MetricInfo(
-            description=__doc__,
-            citation="",
-            inputs_description="predictions: a score per clip and class; references: 0 or 1 per clip and class.",
-            features=datasets.Features(
-                {
-                    "predictions": datasets.List(datasets.Value("float32")),
-                    "references": datasets.List(datasets.Value("int64")),
-                }
-            ),
-            reference_urls=["https://scikit-learn.org/stable/modules/model_evaluation.html"],
-        )
+        return describe_multi_label(__doc__)
 
     def _compute(self, predictions, references):
         return score(np.asarray(predictions, dtype=np.float32), np.asarray(references))

@@ -1,5 +1,7 @@
 """The formulas of the scores, as scikit-learn computes them, for one test set or for many weighted ones at once."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -61,6 +63,34 @@ def count_columns(predictions: np.ndarray, targets: np.ndarray, n_classes: int) 
     return np.concatenate([predicted & actual, predicted, actual], axis=1).astype(np.float32)
 
 
+def average_precision_without(scores: np.ndarray, positive: np.ndarray, block: np.ndarray, n_blocks: int) -> np.ndarray:
+    """Average precision of one class without each block of clips in turn.
+
+    Args:
+        scores: float [clips].
+        positive: bool [clips].
+        block: int64 [clips], in [0, n_blocks).
+
+    Returns:
+        float64 [n_blocks]; 0 where no positive clip is left.
+
+    Example:
+        >>> scores, positive = np.array([0.9, 0.8, 0.1]), np.array([True, False, True])
+        >>> average_precision_without(scores, positive, np.array([0, 1, 2]), 4).tolist()
+        [0.5, 1.0, 1.0, 0.8333...]
+    """
+    thresholds = np.unique(scores[positive])[::-1]
+    # of each clip the first positive's score that is not above its own; what ranks below all positives never counts
+    row = np.searchsorted(-thresholds, -scores)
+    cells, shape = row * n_blocks + block, (len(thresholds), n_blocks)
+    ranked = row < len(thresholds)
+    every = np.bincount(cells[ranked], minlength=shape[0] * n_blocks).reshape(shape)
+    hits = np.bincount(cells[positive], minlength=shape[0] * n_blocks).reshape(shape)
+    every, hits = every.sum(1, keepdims=True) - every, hits.sum(1, keepdims=True) - hits
+    precision = hits.cumsum(0) / np.maximum(every.cumsum(0), 1)
+    return (hits * precision).sum(0) / np.maximum(hits.sum(0), 1)
+
+
 def map_macro_and_weighted(average_precisions: np.ndarray, positives: np.ndarray) -> dict[str, np.ndarray]:
     """Mean of the classes' average precision, plain and weighted by their positives, over the classes that have a positive.
 
@@ -116,7 +146,7 @@ class RankedClasses:
         self._classes = [self._rank(column, target > 0) for column, target in zip(scores.T, targets.T, strict=True)]
 
     @staticmethod
-    def _rank(scores: np.ndarray, positive: np.ndarray):
+    def _rank(scores: np.ndarray, positive: np.ndarray) -> tuple[Any, Any]:
         """Two sparse matrices that sum, for each score that a positive clip has, the clips ranked since the one before."""
         from scipy.sparse import csr_matrix
 

@@ -1,0 +1,103 @@
+"""Comparisons as text for the terminal."""
+
+from arch_hf.probing.estimate import LEVEL, Estimate
+from arch_hf.results.comparison import Comparison, Difference, p_phrase, p_text, too_few
+from arch_hf.results.folder_comparison import ComparedCorpus, ComparedFolders
+from arch_hf.results.text import METRIC_NAMES, align
+
+HOW = "Paired t test over the units, by the jackknife (docs/statistics.md); it holds the choice of test clips, not that of training clips."
+
+
+def comparison_text(found: Comparison) -> str:
+    """Two results on one corpus, every metric."""
+    rows = [["metric", "A", "B", "A − B", "95% interval", "p"]]
+    rows += [[each.metric, *_scores(each), *_estimate_cells(each.estimate)] for each in found.differences]
+    units = (
+        "clips"
+        if found.n_units == found.n_clips
+        else f"clips in {found.n_units} units (speakers, recordings, albums ...)"
+    )
+    lines = [_heading(found.names, found.same_encoder), "", align(rows), "", found.verdict]
+    lines.append(f"{found.n_clips} test {units}. {HOW}")
+    if found.left_out:
+        lines.append(f"{found.left_out} clips were scored by one of the two only and are left out.")
+    return "\n".join(lines)
+
+
+def folders_text(found: ComparedFolders) -> str:
+    """Two models over their corpora: a line for each, then the means."""
+    rows = [["corpus", "metric", "units", "A", "B", "A − B", "95% interval", "p", "p (Holm)", "better"]]
+    rows += [_corpus_row(each) for each in found.corpora]
+    rows += [
+        _mean_row(f"mean of {domain}", estimate, found.domains_holm.get(domain))
+        for domain, estimate in found.domains.items()
+        if len(found.domains) > 1
+    ]
+    if len(found.corpora) > 1:
+        rows.append(_mean_row(f"mean of all {len(found.corpora)}", found.overall))
+        rows.append(_mean_row("another corpus", found.elsewhere))
+    lines = [
+        f"{_heading(found.names, found.same_encoder)}\n{found.title}, percent",
+        "",
+        align(rows),
+        "",
+        _verdict(found),
+        HOW,
+    ]
+    lines.append(
+        "The interval and p of a line are of that line alone; p (Holm) is corrected for the number of corpora (or of domains), and says "
+        "which is better. The means are those of other test clips of these corpora, the last line that of other corpora."
+    )
+    return "\n".join(lines)
+
+
+def _heading(names: tuple[str, str], same_encoder: bool) -> str:
+    same = "\nA and B are the same encoder (the same weights, configuration and code)." if same_encoder else ""
+    return f"A: {names[0]}\nB: {names[1]}{same}"
+
+
+def _verdict(found: ComparedFolders) -> str:
+    wins = [[each.corpus for each in found.corpora if each.better == side] for side in (0, 1)]
+    few = [each.corpus for each in found.corpora if each.p_holm is None]
+    parts = [f"{'AB'[side]} is better on {', '.join(won)}" for side, won in enumerate(wins) if won]
+    parts = parts or ["No difference is shown on any corpus"]
+    parts += [f"no verdict is possible on {', '.join(few)} (fewer than 6 units)"] if few else []
+    if len(found.corpora) > 1:
+        better = (
+            "no difference shown"
+            if not found.overall.differs
+            else f"{'A' if found.overall.value > 0 else 'B'} is better"
+        )
+        parts.append(
+            f"over all: {better} ({p_phrase(found.overall.p)})"
+            if found.overall.has_verdict
+            else f"over all: {too_few(found.overall.n_units)}"
+        )
+    return "; ".join(parts) + "."
+
+
+def _corpus_row(each: ComparedCorpus) -> list[str]:
+    head, estimate = each.headline, each.headline.estimate
+    better = "too few units" if each.p_holm is None else "–" if each.better is None else "AB"[each.better]
+    cells = [each.corpus, METRIC_NAMES[head.metric], str(estimate.n_units), *_scores(head)]
+    return [*cells, *_estimate_cells(estimate), p_text(each.p_holm), better]
+
+
+def _mean_row(name: str, estimate: Estimate, p_holm: float | None = None) -> list[str]:
+    """A mean over corpora; without a corrected p it is a test of its own, and its own p says which is better."""
+    p = estimate.p if p_holm is None else p_holm
+    better = "too few units" if p is None else "–" if p >= LEVEL else "A" if estimate.value > 0 else "B"
+    return [name, "", str(estimate.n_units), "", "", *_estimate_cells(estimate), p_text(p_holm), better]
+
+
+def _scores(each: Difference) -> list[str]:
+    return [f"{100 * each.first:.2f}", f"{100 * each.second:.2f}"]
+
+
+def _estimate_cells(estimate: Estimate) -> list[str]:
+    """The difference in points, its interval, its p."""
+    low, high = estimate.ci95 or (None, None)
+    shown = (
+        f"{100 * max(low, -1.0):+.2f} – {100 * min(high, 1.0):+.2f}" if low is not None and high is not None else "–"
+    )
+    return [f"{100 * estimate.value:+.2f}", shown, p_text(estimate.p)]

@@ -1,0 +1,73 @@
+"""The results under a folder: found, read, checked. What is not a result is named, with its reason, and left out."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+from arch_hf.errors import UserError
+from arch_hf.results.result import Result
+
+
+class Filed(NamedTuple):
+    """A result and the file that holds it."""
+
+    path: Path
+    result: Result
+
+
+def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
+    """All results under a folder, in the order of their paths, and one line for each JSON file that is none.
+
+    Raises:
+        UserError: if the folder does not exist.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> _ = (folder / "notes.json").write_text("[1, 2]")
+        >>> read_results(folder)
+        ([], ['notes.json: not an arch-hf result'])
+    """
+    results_dir = Path(results_dir)
+    if not results_dir.is_dir():
+        raise UserError(f"no folder {results_dir}: give the folder that the main job wrote its results to")
+    results, skipped = [], []
+    for path in sorted(results_dir.rglob("*.json")):
+        try:
+            results.append(Filed(path, Result.read(path)))
+        except UserError as error:
+            reason = str(error).removeprefix(str(path)).removeprefix(" is").strip(" :")
+            skipped.append(f"{path.relative_to(results_dir)}: {reason}")
+    return results, skipped
+
+
+def encoder_of(result: Result) -> tuple[str | None, ...]:
+    """Which encoder made a result, whatever it is called: its weights, configuration and code, as it was run. Where the weights are not
+    known (schema 1 did not always say), its id and revision stand for them.
+
+    Example:
+        >>> from arch_hf.results.result import DatasetFacts, ModelFacts
+        >>> facts = dict(complete=True, dataset=DatasetFacts(id="d", task="single_label", n_clips=1), protocol={}, layer=-1, metrics={})
+        >>> one, other = (Result(model=ModelFacts(id=name, weights_sha256="ab"), **facts) for name in ("me/model", "you/copy"))
+        >>> encoder_of(one) == encoder_of(other)
+        True
+    """
+    model = result.model
+    dtype = result.environment.get("dtype", "float32")
+    if model.weights_sha256 is None:
+        return (model.id, model.revision, dtype)
+    return (model.weights_sha256, model.config_sha256, model.code_sha256, dtype)
+
+
+def plain_first(filed: Filed) -> tuple:
+    """Orders the results of one question so that the one to show comes first: a whole one, then that with the shorter name, for a file's name
+    says what was asked beyond the plain case."""
+    return (filed.result.caveat is not None, len(filed.path.name), filed.path)
+
+
+def layer_name(layer: int) -> str:
+    """
+    Example:
+        >>> layer_name(-1), layer_name(6)
+        ('last layer', 'layer 6')
+    """
+    return "last layer" if layer == -1 else f"layer {layer}"
