@@ -84,11 +84,11 @@ def by_unit(tests: list[TestSet], n_units: int) -> np.ndarray:
     return np.bincount(unit, right, n_units) / np.bincount(unit, minlength=n_units)
 
 
-def share_called(design: Design, gain: float, pairs: int, seed: int) -> tuple[float, float, int]:
+def share_called(design: Design, gain: float, pairs: int, seed: list[int]) -> tuple[float, float, int]:
     """The share of pairs with p < 0.05; the same of the paired t test over units (NaN where it does not apply); contradictions."""
     ours = students = contradictions = 0
     for number in range(pairs):
-        sides = draw_pair(design, gain, np.random.default_rng([seed, number]))
+        sides = draw_pair(design, gain, np.random.default_rng([*seed, number]))
         found = difference(*(jackknife(side)[design.metric] for side in sides))
         low, high = found.ci95
         ours += found.p < 0.05
@@ -100,11 +100,11 @@ def share_called(design: Design, gain: float, pairs: int, seed: int) -> tuple[fl
     return ours / pairs, students / pairs if applies else float("nan"), contradictions
 
 
-def share_called_before(design: Design, pairs: int, seed: int) -> float:
+def share_called_before(design: Design, pairs: int, seed: list[int]) -> float:
     """The same by the paired bootstrap of arch-hf 0.1: twice the smaller tail of the resampled differences."""
     called = 0
     for number in range(pairs):
-        sides = draw_pair(design, 0.0, np.random.default_rng([seed, number]))
+        sides = draw_pair(design, 0.0, np.random.default_rng([*seed, number]))
         first, second = (bootstrap(side)[design.metric] for side in sides)
         centred = first - second
         called += min(1.0, 2 * (min((centred <= 0).sum(), (centred >= 0).sum()) + 1) / (len(centred) + 1)) < 0.05
@@ -114,6 +114,7 @@ def share_called_before(design: Design, pairs: int, seed: int) -> float:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pairs", type=int, default=2000)
+    parser.add_argument("--seed", type=int, default=0, help="of the random numbers (default: 0)")
     parser.add_argument("--designs", nargs="+", default=[""], help="only designs whose names begin so")
     parser.add_argument(
         "--before", type=int, default=300, help="pairs for the bootstrap of 0.1, which is slow (default: 300; 0: none)"
@@ -130,10 +131,10 @@ def main() -> None:
         if not design.name.startswith(tuple(args.designs)):
             continue
         start = time.perf_counter()
-        null, _, wrong = share_called(design, 0.0, args.pairs, 2 * number)
+        null, _, wrong = share_called(design, 0.0, args.pairs, [args.seed, number, 0])
         took = 1000 * (time.perf_counter() - start) / args.pairs
-        power, student, wrong_too = share_called(design, design.gain, args.pairs, 2 * number + 1)
-        before = share_called_before(design, args.before, 2 * number) if args.before else float("nan")
+        power, student, wrong_too = share_called(design, design.gain, args.pairs, [args.seed, number, 1])
+        before = share_called_before(design, args.before, [args.seed, number, 0]) if args.before else float("nan")
         line = f"{100 * null:13.2f} %{wrong + wrong_too:10d}{100 * power:7.1f}%{100 * student:7.1f}%{100 * before:10.1f}%{took:11.2f}"
         print(f"{design.name:34}{line}", flush=True)
 
