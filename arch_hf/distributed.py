@@ -211,5 +211,14 @@ def share_cores(n_processes: int) -> None:
     Launchers set OMP_NUM_THREADS to 1 unless they are told a number: then all cores but one per process would be idle.
     """
     if torch.get_num_threads() == 1 and any(name in os.environ for name in LAUNCHERS):
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        torch.set_num_threads(max(1, cores // n_processes))
+        torch.set_num_threads(max(1, n_cores() // n_processes))
+
+
+def n_cores() -> int:
+    """The cores that this process may use: those it may run on, within what a container's quota allows."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return cores if quota == "max" else max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # no such file system, or an older form of it
+        return cores

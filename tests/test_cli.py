@@ -1,6 +1,8 @@
 """The command as a user meets it: what it prints, what it writes, and one line for every mistake."""
 
+import importlib.util
 import json
+import re
 
 import numpy as np
 import pytest
@@ -64,8 +66,6 @@ def test_a_mistake_is_one_line_and_a_status(capsys, tmp_path, args, says):
     status, out, err = arch(capsys, *args)
     assert status in (1, 2) and out == ""
     assert len(err) == 1 and err[0].startswith("error: ")
-    import re
-
     assert re.search(says, err[0])
     assert not list(tmp_path.rglob("*.json"))
 
@@ -197,7 +197,12 @@ def test_dry_run_says_what_there_is_to_do_and_does_nothing(capsys, tmp_path):
 
 
 def test_lists(capsys):
-    for what, word in (("corpora", "medley_solos_db"), ("models", "hubert"), ("protocols", "strict")):
+    for what, word in (
+        ("corpora", "medley_solos_db"),
+        ("suites", "speech"),
+        ("models", "hubert"),
+        ("protocols", "strict"),
+    ):
         status, out, _ = arch(capsys, "list", what)
         assert status == 0 and word in out
 
@@ -223,4 +228,29 @@ def test_cache_lists_verifies_and_prunes(capsys, tmp_path):
 
 def test_doctor(capsys):
     status, out, _ = arch(capsys, "doctor")
-    assert status == 0 and "codec MP3" in out and "offline" in out
+    assert status == 0 and out.endswith("ready\n")
+    assert re.search(r"codec MP3 MPEG_LAYER_III: [\d.]+ ms for 5 s", out) and "HF_HUB_OFFLINE is set" in out
+    assert re.search(r"CPU .+: \d+ cores, .* GFLOP/s in a small encoder", out)
+
+
+def test_doctor_asks_the_hub(capsys, hub):
+    _, out, _ = arch(capsys, "doctor")
+    assert f"the Hub at {hub.url}: answers in" in out and "you are somebody" in out
+    assert hub.count("GET", "/api/models/facebook/hubert-base-ls960") == 1
+    hub.fail("GET", "whoami", 401, times=9)
+    status, out, _ = arch(capsys, "doctor")
+    assert status == 1 and "refuses the token (401): hf auth login" in out
+
+
+def test_completion_or_what_it_needs(capsys):
+    status, out, err = arch(capsys, "completion", "bash")
+    if importlib.util.find_spec("shtab"):
+        assert status == 0 and "--model_id" in out and "check-encoder" in out
+    else:
+        assert status == 1 and err == ['error: completion needs shtab: pip install "arch-hf[completion]"']
+
+
+def test_a_suite_is_a_list_of_datasets(capsys):
+    status, out, _ = arch(capsys, "evaluate", "--dry_run", "--suite", "synthetic", "--limit", 4)
+    assert status == 0 and all(name in out for name in SYNTHETIC_NAMES)
+    assert "unknown suite 'speach'; did you mean 'speech'?" in arch(capsys, "evaluate", "--suite", "speach")[2][0]

@@ -60,6 +60,11 @@ def marks(rows, mark) -> dict[str, list[str]]:
 # Table 2 ---------------------------------------------------------------------------------------------------------------
 
 
+@pytest.fixture(autouse=True)
+def in_a_folder_without_results(tmp_path_factory, monkeypatch):
+    monkeypatch.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
 @pytest.fixture
 def no_plots(monkeypatch):
     """They take seconds; one test below draws them."""
@@ -242,13 +247,25 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path, capsys):
     assert [path.name for path in tmp_path.iterdir()] == ["leaderboard.html"]
 
 
+def test_without_arguments_it_reads_what_the_main_job_writes(tmp_path, capsys, monkeypatch, no_plots):
+    monkeypatch.chdir(tmp_path)
+    Path("results").mkdir()
+    Path("results/esc50.json").write_text(json.dumps(make_result()))
+    assert main(["report"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "the page: report/leaderboard.html"
+    assert "us/ours" in Path("report/leaderboard.md").read_text(encoding="utf-8")
+
+
 def test_plots_without_matplotlib_are_one_line(tmp_path, capsys, monkeypatch):
     for name in ("plots", "plots_detail", "plots_style", "plots_views"):
         monkeypatch.delitem(sys.modules, f"arch_hf.reports.{name}", raising=False)
         monkeypatch.delattr(arch_hf.reports, name, raising=False)
     monkeypatch.setitem(sys.modules, "matplotlib", None)  # as if it were not installed
-    assert main(["report", "--output", str(tmp_path)]) == 1
-    assert "pip install" in capsys.readouterr().err
+    assert main(["report", "--output", str(tmp_path)]) == 0
+    assert (
+        "left out: the plots, since matplotlib is not installed: pip install 'arch-hf[plots]'"
+        in capsys.readouterr().err
+    )
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".md", ".tex"]
 
 

@@ -9,7 +9,7 @@ from arch_hf.errors import run_command
 # One module per area; each adds its subcommands, each with an example, and sets `run`, a function of the parsed arguments that returns the
 # exit status, and maybe `check`, which raises what is wrong with them. Modules import what is heavy inside of these two, so that
 # `arch-hf --help` answers at once.
-AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "doctor", "compare", "report", "publish")
+AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "doctor", "compare", "report", "publish", "completion")
 
 
 def build_parser() -> Parser:
@@ -19,6 +19,7 @@ def build_parser() -> Parser:
         example="arch-hf evaluate --model_id facebook/hubert-base-ls960 --datasets esc50",
     )
     parser.add_argument("--version", action="version", version=f"arch-hf {__version__}")
+    parser.set_defaults(root=parser)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for area in AREAS:
         importlib.import_module(f"arch_hf.cli.{area}").add_parser(subparsers)

@@ -44,13 +44,12 @@ def _ls(root: Path, _) -> int:
 
 
 def _verify(root: Path, _) -> int:
-    from tqdm.auto import tqdm
-
     from arch_hf.embedding.store import read_shard, stores
+    from arch_hf.progress import progress_bar
 
     shards = [shard for _, _, paths in stores(root) for shard in paths]
     damaged = []
-    for shard in tqdm(shards, desc="verify", unit="shard", leave=False):
+    for shard in progress_bar("verify", len(shards), True, shards, unit="shard"):
         try:
             read_shard(shard)
         except ValueError as error:

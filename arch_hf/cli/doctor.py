@@ -1,19 +1,39 @@
-"""`arch-hf doctor`: is this machine ready? Codecs, disk, devices, versions, the Hub."""
+"""`arch-hf doctor`: is this machine ready? Versions, codecs, disk, devices and their speed, the Hub, and what each command lacks."""
 
+import importlib.util
 import os
+import platform
+import re
 import shutil
-from importlib.metadata import PackageNotFoundError, version
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
-LIBRARIES = ("torch", "transformers", "datasets", "accelerate", "evaluate", "huggingface_hub", "safetensors")
-LIBRARIES += ("soundfile", "soxr", "scikit-learn", "matplotlib")
+LIBRARIES = (
+    "torch transformers datasets accelerate evaluate huggingface_hub safetensors soundfile soxr scikit-learn".split()
+)
+# What not everybody needs: module -> who does, and where it comes from.
+OPTIONAL = {
+    "matplotlib": ("arch-hf report draws no plots", 'pip install "arch-hf[plots]"'),
+    "tensorboard": ("pretrain.py writes no TensorBoard log", 'pip install "arch-hf[pretraining]"'),
+    "trackio": ("pretrain.py --report_to trackio is refused", 'pip install "arch-hf[pretraining]"'),
+    "shtab": ("arch-hf completion is refused", 'pip install "arch-hf[completion]"'),
+}
+DECODED_SECONDS = 5.0
+
+Line = tuple[bool | None, str]  # is it good (None: nobody needs to do anything about it), and what to say
 
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
-        "doctor", help="check codecs, disk, devices, versions and the Hub", example="arch-hf doctor"
+        "doctor",
+        help="check versions, codecs, disk, devices and the Hub, and say what is missing for which command",
+        description="Check this machine: versions, codecs and how fast they decode, disk, CPU and GPU and how fast an encoder runs on them, "
+        "whether the Hub answers and who you are there, and what is missing for which command. Status 1 if something is wrong.",
+        example="arch-hf doctor",
     )
-    parser.add_argument("--cache_dir", help="default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf")
+    parser.add_argument("--cache_dir", metavar="DIR", help="default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf")
     parser.set_defaults(run=run)
 
 
@@ -21,23 +41,25 @@ def run(args) -> int:
     from arch_hf.files import default_cache_dir
 
     root = Path(args.cache_dir) if args.cache_dir else default_cache_dir()
-    checks = [*_libraries(), *_codecs(), _disk(root), *_devices(), _hub()]
-    for good, line in checks:
-        print(f"{'ok ' if good else 'BAD'}  {line}")
-    return int(not all(good for good, _ in checks))
+    wrong = 0
+    for checks in (_libraries(), _codecs(), [_disk(root)], _devices(), _hub(), _missing()):
+        for good, line in checks:
+            print(f"{'--' if good is None else 'ok' if good else 'BAD':3}  {line}", flush=True)
+            wrong += good is False
+    print(f"{wrong} of the above need mending" if wrong else "ready")
+    return int(wrong > 0)
 
 
-def _libraries():
-    for name in LIBRARIES:
-        try:
-            yield True, f"{name} {version(name)}"
-        except PackageNotFoundError:
-            optional = name == "matplotlib"
-            yield optional, f"{name} is not installed: pip install {'arch-hf[plots]' if optional else name}"
+def _libraries() -> Iterator[Line]:
+    """That they are there, the package itself has seen."""
+    import arch_hf
+
+    yield True, f"arch-hf {arch_hf.__version__}, Python {platform.python_version()} on {platform.platform(terse=True)}"
+    yield True, ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
 
 
-def _codecs():
-    """The formats of the corpora, decoded for real."""
+def _codecs() -> Iterator[Line]:
+    """The formats of the corpora, decoded and resampled for real."""
     import io
 
     import numpy as np
@@ -46,50 +68,105 @@ def _codecs():
     from arch_hf.audio import load_audio
     from arch_hf.errors import AudioError
 
-    tone = 0.1 * np.sin(np.arange(22050) * 0.05)
-    formats = [("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG_LAYER_III")]
-    for container, subtype in formats:
+    rate, wanted = 44_100, 16_000
+    tone = 0.1 * np.sin(np.arange(round(DECODED_SECONDS * rate)) * 0.05)
+    formats = [("WAV", "PCM_16"), ("WAV", "FLOAT"), ("WAV", "IMA_ADPCM"), ("FLAC", "PCM_16"), ("OGG", "VORBIS")]
+    for container, subtype in [*formats, ("MP3", "MPEG_LAYER_III")]:
         out = io.BytesIO()
         try:
-            soundfile.write(out, tone, 22050, format=container, subtype=subtype)
-            samples = load_audio(out.getvalue(), 16000)
-            yield abs(len(samples) - 16000) < 1600, f"codec {container} {subtype}"
+            soundfile.write(out, tone, rate, format=container, subtype=subtype)
+            load_audio(out.getvalue(), wanted)
+            start = time.perf_counter()
+            samples = load_audio(out.getvalue(), wanted)
+            took = 1000 * (time.perf_counter() - start)
+            good = abs(len(samples) - DECODED_SECONDS * wanted) < 0.1 * wanted
+            yield good, f"codec {container} {subtype}: {took:.1f} ms for {DECODED_SECONDS:g} s of 44.1 kHz, to 16 kHz"
         except (AudioError, ValueError, RuntimeError) as error:
             yield False, f"codec {container} {subtype}: {error}: upgrade soundfile (pip install -U soundfile)"
 
 
-def _disk(root: Path):
+def _disk(root: Path) -> Line:
     existing = next(parent for parent in [root, *root.absolute().parents] if parent.exists())
     free = shutil.disk_usage(existing).free / 1e9
     writable = os.access(existing, os.W_OK)
-    return writable and free > 1, f"cache {root}: {free:.0f} GB free{'' if writable else ', but it cannot be written'}"
+    advice = "" if writable else ", but it cannot be written: choose another with --cache_dir or ARCH_HF_CACHE"
+    return writable and free > 1, f"cache {root}: {free:.0f} GB free{advice}"
 
 
-def _devices():
+def _devices() -> Iterator[Line]:
+    """Each device by name, with the speed of a small encoder on it."""
     import torch
 
-    yield True, f"CPU, {os.cpu_count()} cores, torch uses {torch.get_num_threads()}"
-    for index in range(torch.cuda.device_count()):
-        device = torch.cuda.get_device_properties(index)
-        yield True, f"GPU {index}: {device.name}, {device.total_memory / 1e9:.0f} GB"
-    if not torch.cuda.is_available():
-        yield True, "no GPU that torch can use: everything runs on the CPU"
+    from arch_hf.distributed import n_cores
+
+    yield True, f"CPU {cpu_name()}: {n_cores()} cores, torch uses {torch.get_num_threads()}; {_speed('cpu')}"
+    if not torch.accelerator.is_available():
+        yield None, "no GPU that torch can use: everything runs on the CPU"
+        return
+    kind = torch.accelerator.current_accelerator().type
+    for index in range(torch.accelerator.device_count()):
+        name = f"{kind}:{index}"
+        if kind == "cuda":
+            facts = torch.cuda.get_device_properties(index)
+            name += f" {facts.name}, {facts.total_memory / 1e9:.0f} GB"
+        yield True, f"{name}; {_speed(f'{kind}:{index}')}"
 
 
-def _hub():
-    from huggingface_hub import HfApi, constants
-    from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError
+def _speed(device: str) -> str:
+    from arch_hf.embedding.speed import machine_gflops
+    from arch_hf.results.table2 import ARCHITECTURES
 
-    if constants.HF_HUB_OFFLINE:
-        return True, "the Hub: offline by HF_HUB_OFFLINE, only folders and what is cached can be used"
+    gflops = machine_gflops(device)
+    base = gflops / ARCHITECTURES["hubert-base"][3]
+    return f"{gflops:.0f} GFLOP/s in a small encoder, so HuBERT base takes about {base:.3g} s of audio per second"
+
+
+def cpu_name() -> str:
+    """What the CPU calls itself."""
     try:
-        return True, f"the Hub at {constants.ENDPOINT}: logged in as {HfApi().whoami()['name']}"
-    except LocalTokenNotFoundError:
-        return (
-            True,
-            f"the Hub at {constants.ENDPOINT}: no token; public models only, nothing can be pushed (hf auth login)",
-        )
-    except HfHubHTTPError as error:
-        return False, f"the Hub at {constants.ENDPOINT} refuses the token ({error.response.status_code}): hf auth login"
+        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _hub() -> Iterator[Line]:
+    """Asked for real: whether it answers, and what the token may do."""
+    from huggingface_hub import HfApi, constants, get_token
+    from huggingface_hub.errors import HfHubHTTPError
+
+    where = f"the Hub at {constants.ENDPOINT}"
+    if constants.HF_HUB_OFFLINE:
+        yield None, f"{where}: not asked, since HF_HUB_OFFLINE is set; folders and what is cached can be used"
+        return
+    api, start = HfApi(), time.perf_counter()
+    try:
+        api.repo_exists("facebook/hubert-base-ls960")
+        yield True, f"{where}: answers in {1000 * (time.perf_counter() - start):.0f} ms"
     except Exception as error:  # no network, a proxy, a certificate: the HTTP client has a class for each
-        return False, f"the Hub at {constants.ENDPOINT} cannot be reached ({type(error).__name__})"
+        yield False, f"{where}: no answer ({type(error).__name__}); folders and what is cached can be used"
+        return
+    if get_token() is None:
+        yield None, f"{where}: no token; public models and data only, nothing can be pushed (hf auth login)"
+        return
+    try:
+        who = api.whoami()
+        role = ((who.get("auth") or {}).get("accessToken") or {}).get("role")
+        reads_only = "; the token may read only: nothing can be pushed" if role == "read" else ""
+        yield True, f"{where}: you are {who['name']}{reads_only}"
+    except HfHubHTTPError as error:
+        yield False, f"{where}: refuses the token ({error.response.status_code}): hf auth login"
+
+
+def _missing() -> Iterator[Line]:
+    """What some command would miss."""
+    from arch_hf.data.official.splitzip import find_program
+    from arch_hf.errors import UserError
+
+    for name, (loss, remedy) in OPTIONAL.items():
+        if importlib.util.find_spec(name) is None:
+            yield None, f"{name} is not installed: {loss} ({remedy})"
+    try:
+        find_program("FSD50K.dev_audio.zip")
+    except UserError as error:
+        yield None, f"arch-hf prepare fsd50k --download: {error}"

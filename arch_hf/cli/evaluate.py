@@ -55,6 +55,13 @@ def add_question(parser) -> None:
         metavar="NAME_OR_ID",
         help="corpora, Hub dataset ids or folders (default: all twelve)",
     )
+    add(
+        "--suite",
+        nargs="+",
+        default=[],
+        metavar="NAME",
+        help="named lists of datasets: arch (the twelve), events, music, speech ...; see: arch-hf list suites",
+    )
     add("--data_dir", metavar="DIR", help="look for DIR/CORPUS before the Hub's arch/CORPUS")
     add("--limit", type=whole_number(1), metavar="N", help="at most N clips per split: a quick look, not a score")
     add("--streaming", action="store_true", help="read datasets from the Hub in passing, without a copy on disk")
@@ -136,14 +143,16 @@ def jobs_of(args) -> list:
     Raises:
         UserError: something about them is wrong; all that is.
     """
+    from arch_hf.data.suites import suite_datasets
     from arch_hf.job import jobs_for
 
+    datasets = [*args.datasets, *(name for suite in args.suite for name in suite_datasets(suite))]
     return jobs_for(
         args.model_id,
         args.protocol,
         args.model_name,
         **{name: getattr(args, name) for name in FIELDS},
-        datasets=tuple(args.datasets),
+        datasets=tuple(dict.fromkeys(datasets)),
         shots=tuple(args.shots),
         dataset_options={name: getattr(args, name) for name in COLUMNS if getattr(args, name)},
     )

@@ -1,16 +1,16 @@
-"""`arch-hf list corpora|models|protocols`: what is built in."""
+"""`arch-hf list corpora|suites|models|protocols`: what is built in."""
 
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
-        "list", help="list the corpora, models or protocols that are built in", example="arch-hf list corpora"
+        "list", help="list the corpora, suites, models or protocols that are built in", example="arch-hf list corpora"
     )
-    parser.add_argument("what", choices=["corpora", "models", "protocols"])
+    parser.add_argument("what", choices=["corpora", "suites", "models", "protocols"])
     parser.set_defaults(run=run)
 
 
 def run(args) -> None:
-    print({"corpora": _corpora, "models": _models, "protocols": _protocols}[args.what]())
+    print({"corpora": _corpora, "suites": _suites, "models": _models, "protocols": _protocols}[args.what]())
 
 
 def _corpora() -> str:
@@ -26,6 +26,14 @@ def _corpora() -> str:
             [corpus.name, corpus.domain, task, clips, str(len(corpus.classes) or "in data"), splits, corpus.licence]
         )
     return align(rows)
+
+
+def _suites() -> str:
+    from arch_hf.data.suites import SUITES
+    from arch_hf.results.text import align
+
+    rows = [["suite", "datasets", "which"]]
+    return align([*rows, *([name, str(len(datasets)), " ".join(datasets)] for name, datasets in SUITES.items())])
 
 
 def _models() -> str:

@@ -2,8 +2,11 @@
 
 import gc
 import sys
+from pathlib import Path
 
 from arch_hf.errors import UserError
+
+RESULTS = "results"  # the main job's default --output_dir
 
 
 def add_parser(subparsers) -> None:
@@ -13,7 +16,12 @@ def add_parser(subparsers) -> None:
         example="arch-hf report results --output report",
         description="Write leaderboard.html, .md, .csv, .tex and plots (PNG and SVG), with the paper's Table 2 beside the results.",
     )
-    parser.add_argument("results_dir", nargs="?", help="folder of results (default: none, that is Table 2 alone)")
+    parser.add_argument(
+        "results_dir",
+        nargs="?",
+        metavar="RESULTS_DIR",
+        help=f"folder of results (default: {RESULTS}, where evaluate writes; Table 2 alone where there is none)",
+    )
     parser.add_argument("--output", default="report", metavar="DIR", help="where to write (default: report)")
     parser.set_defaults(run=run)
 
@@ -29,11 +37,11 @@ def run(args) -> int:
 def _report(args) -> int:
     from arch_hf.reports import load_board, write_report
 
-    board = load_board(args.results_dir)
-    for warning in board.warnings:
-        print(f"left out: {warning}", file=sys.stderr)
+    board = load_board(args.results_dir or (RESULTS if Path(RESULTS).is_dir() else None))
+    paths = []
     try:
         for path in write_report(board, args.output):
+            paths.append(path)
             print(path)
     except BrokenPipeError:
         raise
@@ -41,4 +49,7 @@ def _report(args) -> int:
         raise UserError(
             f"cannot write to {args.output}: {error.strerror}; free some room or choose another --output"
         ) from None
+    for warning in board.warnings:
+        print(f"left out: {warning}", file=sys.stderr)
+    print(f"the page: {paths[0]}")
     return 0

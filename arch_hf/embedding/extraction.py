@@ -11,6 +11,7 @@ ahead of the model; each rank reads the whole stream and takes its own batches f
 
 import contextlib
 import functools
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from arch_hf.audio import load_audio
 from arch_hf.data import CorpusData
 from arch_hf.data.clip_index import ClipIndex
-from arch_hf.distributed import Ranks
+from arch_hf.distributed import Ranks, n_cores
 from arch_hf.embedding.encoder import NonFiniteError
 from arch_hf.embedding.inputs import Inputs, Segment, pack, unpack
 from arch_hf.embedding.key import EmbedSettings
@@ -42,7 +43,7 @@ from arch_hf.progress import progress_bar
 FLUSH_SECONDS = 20  # at most this much encoding is lost when a process is killed
 BATCH_SECONDS = {"cpu": 12.0, "gpu": 960.0}  # audio per batch; halved as often as memory asks
 MODEL_THREADS = 8  # of a CPU, each with a batch of its own; more of them would wait for Python's lock
-WORKERS = 8  # decoding processes per rank before a GPU
+MOST_WORKERS = 16  # decoding processes per rank before a GPU; else one for each core of its share
 AHEAD = 2  # batches that each of them has ready
 WINDOW_BATCHES = 5  # of a stream, so many batches are planned together: their encoded audio is held in memory
 
@@ -233,7 +234,7 @@ def _encode(
     """
     cores = torch.get_num_threads()
     if encoder.device.type != "cpu":
-        n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else WORKERS, encoder.device.type == "cuda")
+        n_threads, batches = 1, _decoded_ahead(clips, 1 if streamed else decoders(), encoder.device.type == "cuda")
     else:
         keep_freed_memory()
         # However little is left to do, so that a product is computed on as many cores.
@@ -288,6 +289,11 @@ def _decoded_ahead(clips: _Prepare, workers: int, pinned: bool = False) -> Itera
     )
     for item in loader:
         yield functools.partial(_as_is, item)
+
+
+def decoders() -> int:
+    """How many processes decode for one rank before a GPU: a rank has its share of the machine's cores."""
+    return max(1, min(MOST_WORKERS, n_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))))
 
 
 def _as_is(item):

@@ -15,12 +15,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 import torch.nn.functional as F
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from arch_hf.errors import UserError
 from arch_hf.probing.metrics.scores import average_precision
 from arch_hf.probing.protocols import Protocol
 from arch_hf.probing.task import Fold
+from arch_hf.progress import progress_bar
 
 # Weights, gradients and moments of the runs that train together. On a CPU they should stay in its caches: at ESC-50's size 8 runs at
 # a time took 0.77 of the time of all 15 together, and 4 at a time 0.94 (medians of five rounds in turns).
@@ -187,7 +188,7 @@ def train_probes(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, pr
     order = sorted(range(len(runs)), key=lambda i: n_steps(runs[i], protocol))  # like sizes step together
     total = sum(n_steps(run, protocol) for run in runs)
     probes: dict[int, Probe] = {}
-    with tqdm(total=total, desc="probe", unit="step", disable=None if progress else True, leave=False) as bar:
+    with progress_bar("probe", total, progress, unit="step") as bar:
         for start in range(0, len(order), together):
             group = order[start : start + together]
             probes.update(zip(group, _train_together(data, [runs[i] for i in group], protocol, bar), strict=True))

@@ -66,6 +66,7 @@ def score_layers(
     Raises:
         UserError: embeddings that are not finite or far too large, a test set with nothing to score.
     """
+    progress = progress and ranks.is_main
     if probes.probe != "linear":
         for features in layers:
             _check_finite(features, task)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 from arch_hf.probing.few_shot import as_arch_v1_trains
 from arch_hf.probing.linear import (
@@ -18,6 +18,7 @@ from arch_hf.probing.linear import (
     run_generator,
 )
 from arch_hf.probing.protocols import Protocol
+from arch_hf.progress import progress_bar
 
 
 def weighted_sums(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, progress: bool = True) -> list[Outcome]:
@@ -29,7 +30,7 @@ def weighted_sums(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, p
     protocol = as_arch_v1_trains(protocol)
     outcomes: dict[int, Outcome] = {}
     total = sum(n_steps(run, protocol) for run in runs)
-    with tqdm(total=total, desc="weighted sum", unit="step", disable=None if progress else True, leave=False) as bar:
+    with progress_bar("weighted sum", total, progress, unit="step") as bar:
         for steps in sorted({n_steps(run, protocol) for run in runs}):
             together = [i for i, run in enumerate(runs) if n_steps(run, protocol) == steps]
             outcomes.update(zip(together, _train(data, [runs[i] for i in together], protocol, bar), strict=True))

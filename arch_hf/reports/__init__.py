@@ -33,8 +33,10 @@ def load_board(results_dir: str | Path | None) -> Board:
 def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
     """Write `leaderboard.html`, `.md`, `.csv` and `.tex`, then the plots; yields each file when it is there.
 
+    Without matplotlib there are no plots, which is one of `board.warnings`.
+
     Raises:
-        UserError: if the folder cannot be written; or, after everything else was written, if matplotlib is not installed.
+        UserError: if the folder cannot be written.
 
     Example:
         >>> import tempfile
@@ -51,10 +53,9 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
         from arch_hf.reports.plots import drawing
     except ImportError:
         drawing = None
+        board.warnings.append("the plots, since matplotlib is not installed: pip install 'arch-hf[plots]'")
     with drawing(board) if drawing else nullcontext(()) as plots:
         tables = ((f"leaderboard.{suffix}", render(board).encode("utf-8")) for suffix, render in TEXT_FORMATS.items())
         for name, content in chain(tables, plots):
             write_atomically(output_dir / name, content)
             yield output_dir / name
-    if drawing is None:
-        raise UserError("no plots: matplotlib is not installed; pip install 'arch-hf[plots]'")
