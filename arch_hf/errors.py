@@ -9,12 +9,15 @@ import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from arch_hf.terminal import say, visible
+
 
 class UserError(Exception):
     """Something the user can mend: bad input, a missing file, a wrong flag.
 
     The message is one line that says what was wrong, where, and what to do. The command line prints it
-    without a traceback and exits with status 1; from Python it is an ordinary exception. No message holds a token.
+    without a traceback and exits with status 1; from Python it is an ordinary exception. No message holds a token, or a character that would
+    steer a terminal.
 
     Example:
         >>> raise UserError("--limit is 0, give 1 or more")
@@ -23,7 +26,7 @@ class UserError(Exception):
     """
 
     def __init__(self, message: str = ""):
-        super().__init__(redacted(message))
+        super().__init__(visible(redacted(message)))
 
 
 class UserErrors(UserError):
@@ -37,7 +40,7 @@ class UserErrors(UserError):
 
     def __init__(self, problems: Sequence[str]):
         super().__init__("; ".join(problems))
-        self.problems = tuple(map(redacted, problems))
+        self.problems = tuple(visible(redacted(problem)) for problem in problems)
 
 
 def problems_of(error: UserError) -> tuple[str, ...]:
@@ -73,14 +76,14 @@ def run_command(run: Callable, args) -> int:
     try:
         return run(args) or 0
     except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
+        say("interrupted", sys.stderr)
         return 130
     except BrokenPipeError:  # `arch-hf list corpora | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except Exception as error:
         for problem in problems_of(as_user_error(error)):
-            print(f"error: {problem}", file=sys.stderr)
+            say(f"error: {problem}", sys.stderr)
         return 1
 
 

@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 
 def add_parser(subparsers) -> None:
@@ -39,7 +40,7 @@ def _ls(root: Path, _) -> int:
         cells = [f"{recipe.get('class', '?')} {recipe.get('weights_sha256', '?')[:12]}"]
         cells += [str(recipe.get(key, "?")) for key in ("dtype", "padding", "layers")]
         rows.append([folder.name, *cells, str(clips), f"{size:.1f}"])
-    print(align(rows) if len(rows) > 1 else f"no embeddings in {root}")
+    say(align(rows) if len(rows) > 1 else f"no embeddings in {root}")
     return 0
 
 
@@ -54,7 +55,7 @@ def _verify(root: Path, _) -> int:
             read_shard(shard)
         except ValueError as error:
             damaged.append(f"{shard}: {error}")
-    print("\n".join([*damaged, f"{len(shards) - len(damaged)} of {len(shards)} shards are whole"]))
+    say("\n".join([*damaged, f"{len(shards) - len(damaged)} of {len(shards)} shards are whole"]))
     return int(bool(damaged))
 
 
@@ -66,10 +67,10 @@ def _prune(root: Path, store: str | None) -> int:
         if folder.parent != embeddings or not folder.is_dir():
             raise UserError(f"no store {store} in {embeddings}: see arch-hf cache ls")
         shutil.rmtree(folder)
-        print(f"removed {folder}")
+        say(f"removed {folder}")
         return 0
     litter = [*root.glob("embeddings/*/*.damaged"), *root.glob("embeddings/*/.*.tmp"), *root.glob("clip_index/.*.tmp")]
     for path in litter:
         path.unlink(missing_ok=True)
-    print(f"removed {len(litter)} files")
+    say(f"removed {len(litter)} files")
     return 0

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 
 def add_parser(subparsers) -> None:
@@ -30,7 +31,7 @@ def run(args) -> int:
     from arch_hf.results.comparison import compare
     from arch_hf.results.comparison_table import comparison_text
 
-    print(comparison_text(compare(args.first, args.second)))
+    say(comparison_text(compare(args.first, args.second)))
     return 0
 
 
@@ -39,7 +40,7 @@ def _run_folders(args) -> int:
     from arch_hf.results.folder_comparison import compare_folders
 
     tables, notes = compare_folders(args.first, args.second)
-    print("\n\n".join(map(folders_text, tables)))
+    say("\n\n".join(map(folders_text, tables)))
     for note in notes:
-        print(note, file=sys.stderr)
+        say(note, file=sys.stderr)
     return 0

@@ -1,6 +1,7 @@
 """`arch-hf completion SHELL`: completion of commands and flags in a shell."""
 
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 
 def add_parser(subparsers) -> None:
@@ -20,4 +21,4 @@ def run(args) -> None:
         import shtab
     except ImportError:
         raise UserError('completion needs shtab: pip install "arch-hf[completion]"') from None
-    print(shtab.complete(args.root, args.shell))
+    say(shtab.complete(args.root, args.shell))

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from arch_hf.cli.parser import whole_number
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 
 def add_parser(subparsers) -> None:
@@ -81,7 +82,7 @@ def run_prepare(args) -> int:
     )
     _report(prepared, output_dir)
     if args.push_to_hub:
-        print(push_dataset(output_dir, f"{args.push_to_hub}/{corpus.name}", private=args.private))
+        say(push_dataset(output_dir, f"{args.push_to_hub}/{corpus.name}", private=args.private))
     return 0
 
 
@@ -104,28 +105,28 @@ def _raw_dir(corpus, raw_dir: Path | None, download: bool) -> Path:
 def _report(prepared, output_dir: Path) -> None:
     corpus = prepared.corpus
     sizes = ", ".join(f"{name} {split['clips']}" for name, split in prepared.splits.items())
-    print(
+    say(
         f"{corpus.title}: {prepared.clips} clips, {prepared.seconds / 3600:.2f} h, {len(corpus.classes)} classes ({sizes})"
     )
     if prepared.excluded:
-        print(f"excluded, as known to be bad: {', '.join(clip['clip_id'] for clip in prepared.excluded)}")
+        say(f"excluded, as known to be bad: {', '.join(clip['clip_id'] for clip in prepared.excluded)}")
     if prepared.short_splits:
         full = sum(corpus.splits.values()) - len(prepared.excluded)
-        print(f"incomplete: the full corpus has {full} clips; arch-hf validate names what is missing", file=sys.stderr)
+        say(f"incomplete: the full corpus has {full} clips; arch-hf validate names what is missing", file=sys.stderr)
     if prepared.unreadable:
         first = prepared.unreadable[0]
-        print(
+        say(
             f"{len(prepared.unreadable)} clips do not read as audio, {first['clip_id']} first ({first['reason']})",
             file=sys.stderr,
         )
     if prepared.missing_credits:
         files = ", ".join(prepared.missing_credits)
-        print(
+        say(
             f"before you pass it on: its licence wants {files} of the archive beside it, not in --raw_dir",
             file=sys.stderr,
         )
-    print(f"written to {output_dir}")
-    print(f'load_dataset("{output_dir}"), or: arch-hf evaluate --model_id MODEL --datasets {output_dir}')
+    say(f"written to {output_dir}")
+    say(f'load_dataset("{output_dir}"), or: arch-hf evaluate --model_id MODEL --datasets {output_dir}')
 
 
 def run_validate(args) -> int:
@@ -135,5 +136,5 @@ def run_validate(args) -> int:
     from arch_hf.data.official.validate import report, validate
 
     found = validate(corpus, args.path or Path("arch") / corpus.name, num_proc=args.num_proc, leakage=args.leakage)
-    print(report(found))
+    say(report(found))
     return 1 if found.faults else 0

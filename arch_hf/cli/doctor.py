@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
+from arch_hf.terminal import say
+
 LIBRARIES = (
     "torch transformers datasets accelerate evaluate huggingface_hub safetensors soundfile soxr scikit-learn".split()
 )
@@ -44,9 +46,9 @@ def run(args) -> int:
     wrong = 0
     for checks in (_libraries(), _codecs(), [_disk(root)], _devices(), _hub(), _missing()):
         for good, line in checks:
-            print(f"{'--' if good is None else 'ok' if good else 'BAD':3}  {line}", flush=True)
+            say(f"{'--' if good is None else 'ok' if good else 'BAD':3}  {line}")
             wrong += good is False
-    print(f"{wrong} of the above need mending" if wrong else "ready")
+    say(f"{wrong} of the above need mending" if wrong else "ready")
     return int(wrong > 0)
 
 

@@ -1,5 +1,7 @@
 """`arch-hf check-encoder`: load an encoder, measure it, say whether it can be evaluated."""
 
+from arch_hf.terminal import say
+
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
@@ -23,6 +25,6 @@ def run(args) -> int:
     found = check_encoder(args.model_id, args.revision, device, args.trust_remote_code)
     width = max(len(name) for name, _ in found.lines)
     for name, value in found.lines:
-        print(f"{name.ljust(width)}  {value}")
-    print("ready" if not found.problems else "not ready: " + "; ".join(found.problems))
+        say(f"{name.ljust(width)}  {value}")
+    say("ready" if not found.problems else "not ready: " + "; ".join(found.problems))
     return 1 if found.problems else 0

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from arch_hf.cli.parser import positive, whole_number
 from arch_hf.errors import UserError, all_of
+from arch_hf.terminal import say
 
 
 def add_parser(subparsers) -> None:
@@ -189,23 +190,23 @@ def _run_and_tell(jobs, ranks) -> tuple[list[str], bool]:
     """Run the jobs and say what comes of each; returns the names of the models that have results, and whether all went well."""
     from arch_hf.evaluate import run_jobs
 
-    say = print if ranks.is_main else (lambda *_, **__: None)
+    tell = say if ranks.is_main else (lambda *_, **__: None)
     pushable, good = [], True
     for _, runs in itertools.groupby(run_jobs(jobs, ranks), key=lambda run: run.job.model_id):
         by_protocol: dict[str, list] = {}
         for run in runs:
             for note in run.notes:
-                say(f"note: {note}", file=sys.stderr)
+                tell(f"note: {note}", file=sys.stderr)
             if run.error:
                 where = [run.corpus] if run.corpus else []
-                say(": ".join(["error", *where, str(run.error)]), file=sys.stderr)
+                tell(": ".join(["error", *where, str(run.error)]), file=sys.stderr)
             else:
                 by_protocol.setdefault(run.job.protocol, []).extend(run.results)
-                say(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
+                tell(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
             good = good and not run.error and all(result.complete for result in run.results)
             name = run.job.model_name or run.job.model_id
         for protocol, results in by_protocol.items():
-            say(_table(name, protocol, results))
+            tell(_table(name, protocol, results))
         pushable += [name] if by_protocol else []
     return pushable, good
 
@@ -223,7 +224,7 @@ def _warn_before_push(names: Iterable[str]) -> None:
     for name in names:
         if problem := why_not_pushable(name):
             text = f"warning: --push_to_hub is going to fail: {problem}; going on, the results will be on disk"
-            print(text, file=sys.stderr)
+            say(text, file=sys.stderr)
 
 
 def _push(output_dir: Path, names: Iterable[str], create_pr: bool) -> bool:
@@ -233,9 +234,9 @@ def _push(output_dir: Path, names: Iterable[str], create_pr: bool) -> bool:
     good = True
     for name in names:
         try:
-            print(push_results(output_dir, name, create_pr=create_pr))
+            say(push_results(output_dir, name, create_pr=create_pr))
         except UserError as error:
-            print(f"error: {error}", file=sys.stderr)
+            say(f"error: {error}", file=sys.stderr)
             good = False
     return good
 
@@ -247,12 +248,12 @@ def _dry_run(jobs, ranks) -> int:
     rows, failed = [["model", "protocol", "corpus", "clips", "stored", "hours", "GB"]], False
     for plan in plan_jobs(jobs, ranks):
         if plan.cost is None or plan.corpus is None:
-            print(": ".join(["error", *([plan.corpus] if plan.corpus else []), str(plan.error)]), file=sys.stderr)
+            say(": ".join(["error", *([plan.corpus] if plan.corpus else []), str(plan.error)]), file=sys.stderr)
             failed = True
         else:
             what, cost = [plan.job.model_name or plan.job.model_id, plan.job.protocol, plan.corpus], plan.cost
             rows.append([*what, str(cost.clips), str(cost.stored), f"{cost.hours:.2f}", f"{cost.gigabytes:.3f}"])
-    print(align(rows))
+    say(align(rows))
     return int(failed)
 
 

@@ -1,5 +1,7 @@
 """`arch-hf list corpora|suites|models|protocols`: what is built in."""
 
+from arch_hf.terminal import say
+
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
@@ -10,7 +12,7 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> None:
-    print({"corpora": _corpora, "suites": _suites, "models": _models, "protocols": _protocols}[args.what]())
+    say({"corpora": _corpora, "suites": _suites, "models": _models, "protocols": _protocols}[args.what]())
 
 
 def _corpora() -> str:

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from arch_hf.terminal import say
+
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
@@ -91,7 +93,7 @@ _CHECKPOINT = "Convert to safetensors, check that the embeddings are the same, a
 def run_results(args) -> None:
     from arch_hf.publishing.results import push_results
 
-    print(
+    say(
         push_results(
             args.results_dir,
             args.model_id,
@@ -105,29 +107,29 @@ def run_results(args) -> None:
 def run_dataset(args) -> None:
     from arch_hf.publishing.dataset import push_dataset
 
-    print(push_dataset(args.folder, args.repo_id, private=args.private))
+    say(push_dataset(args.folder, args.repo_id, private=args.private))
 
 
 def run_checkpoint(args) -> None:
     from arch_hf.publishing.checkpoint import publish_checkpoint
 
-    print(publish_checkpoint(args.source, args.repo_id, revision=args.revision, card=args.card, private=args.private))
+    say(publish_checkpoint(args.source, args.repo_id, revision=args.revision, card=args.card, private=args.private))
 
 
 def run_card(args) -> None:
     from arch_hf.publishing.own_card import write_card
 
-    print(write_card(args.folder, args.results, repo_id=args.repo_id, allow_incomplete=args.allow_incomplete))
+    say(write_card(args.folder, args.results, repo_id=args.repo_id, allow_incomplete=args.allow_incomplete))
 
 
 def run_leaderboard(args) -> None:
     from arch_hf.publishing.spaces import push_leaderboard
 
-    print(push_leaderboard(args.report_dir, args.repo_id))
+    say(push_leaderboard(args.report_dir, args.repo_id))
 
 
 def run_metrics(args) -> None:
     from arch_hf.publishing.spaces import push_metrics
 
     for url in push_metrics(args.namespace, args.names):
-        print(url)
+        say(url)

@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 RESULTS = "results"  # the main job's default --output_dir
 
@@ -42,7 +43,7 @@ def _report(args) -> int:
     try:
         for path in write_report(board, args.output):
             paths.append(path)
-            print(path)
+            say(path)
     except BrokenPipeError:
         raise
     except OSError as error:
@@ -50,6 +51,6 @@ def _report(args) -> int:
             f"cannot write to {args.output}: {error.strerror}; free some room or choose another --output"
         ) from None
     for warning in board.warnings:
-        print(f"left out: {warning}", file=sys.stderr)
-    print(f"the page: {paths[0]}")
+        say(f"left out: {warning}", file=sys.stderr)
+    say(f"the page: {paths[0]}")
     return 0

@@ -2,10 +2,8 @@
 
 import json
 import re
-import unicodedata
 
-# Characters that reorder or hide their neighbours (bidirectional overrides and isolates, joiners, line ends of other scripts).
-_UNSAFE_CATEGORIES = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
+from arch_hf.terminal import visible
 
 _LATEX = {
     "\\": r"\textbackslash{}",
@@ -29,23 +27,6 @@ _LATEX = {
     "]": "{]}",
     "*": "{*}",
 }
-
-
-def visible(text: str) -> str:
-    """The text with control, bidirectional and other invisible characters spelled out; letters of every script stay.
-
-    Example:
-        >>> visible("a\\nb" + chr(0x202E) + "c")
-        'a\\\\x0ab\\\\u202ec'
-    """
-    if text.isascii() and text.isprintable():
-        return text
-    return "".join(_spelled(char) if unicodedata.category(char) in _UNSAFE_CATEGORIES else char for char in text)
-
-
-def _spelled(char: str) -> str:
-    code = ord(char)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
 def markdown(text: str) -> str:

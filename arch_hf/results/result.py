@@ -22,6 +22,7 @@ from arch_hf.files import write_atomically
 from arch_hf.probing.record import ClassScore, Count, FewShot, Fraction, Run, Score
 from arch_hf.results import schema1
 from arch_hf.results.text import METRIC_NAMES, percent
+from arch_hf.terminal import visible
 
 SCHEMA_VERSION = 2
 
@@ -223,7 +224,7 @@ class Result(Struct, frozen=True, kw_only=True):
         interval = f" ({percent(ci[0])} to {percent(ci[1])})" if ci else ""
         caveat = f" [{self.caveat}]" if self.caveat else ""
         where = f"{self.model.id} on {self.corpus}, {self.protocol_title}, {layer}"
-        return f"{where}: {METRIC_NAMES[self.metric]} {percent(score.mean)}{interval}{caveat}"
+        return visible(f"{where}: {METRIC_NAMES[self.metric]} {percent(score.mean)}{interval}{caveat}")
 
     def _repr_html_(self) -> str:
         """The same line in a notebook."""

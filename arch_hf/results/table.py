@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from arch_hf.results.result import Result
 from arch_hf.results.text import METRIC_NAMES, align, percent
+from arch_hf.terminal import visible
 
 HEADS = (
     "corpus",
@@ -59,4 +60,4 @@ def remarks(result: Result) -> list[str]:
         lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")
     if result.caveat:
         lines.append(f"{name}: not to be compared with published numbers: {result.caveat}")
-    return lines
+    return [visible(line) for line in lines]

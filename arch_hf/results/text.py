@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+from arch_hf.terminal import visible
+
 METRIC_NAMES = {"accuracy": "accuracy", "map_macro": "mAP"}
 
 
 def align(rows: Sequence[Sequence[str]]) -> str:
-    """Rows of cells as text in columns; the first column to the left, the others to the right, a rule under the first row.
+    """Rows of cells as text in columns; the first column to the left, the others to the right, a rule under the first row. What would steer the
+    terminal is spelled out.
 
     Example:
         >>> print(align([["corpus", "score"], ["esc50", "7.00"]]))
@@ -14,6 +17,7 @@ def align(rows: Sequence[Sequence[str]]) -> str:
         ─────────────
         esc50    7.00
     """
+    rows = [[visible(cell) for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(

@@ -26,6 +26,7 @@ from arch_hf.data.official.prepared import FACTS_FILE, Prepared
 from arch_hf.data.official.raw import RawFolder
 from arch_hf.data.spec import Clip, Corpus
 from arch_hf.errors import AudioError, UserError
+from arch_hf.terminal import say
 
 ROW_GROUP_BYTES = 64 << 20
 ROW_GROUP_CLIPS = 1000
@@ -87,7 +88,7 @@ def read_clips(corpus: Corpus, raw: RawFolder) -> list[Clip]:
     listed = list(corpus.read(raw))
     clips = list(dict.fromkeys(listed))
     if len(clips) < len(listed):
-        print(
+        say(
             f"{corpus.name}: {len(listed) - len(clips)} records stand twice in the metadata; each counts once",
             file=sys.stderr,
         )
@@ -157,7 +158,7 @@ def _written_aside(output_dir: Path) -> Iterator[Path]:
         raise UserError(f"cannot write to {output_dir.parent}: {error.strerror}") from None
     left = [str(path) for path in output_dir.parent.glob(f".{output_dir.name}.*.incomplete") if path != aside]
     if left:
-        print(
+        say(
             f"left by an interrupted run, unless another is at work: {', '.join(left)}; you may delete it",
             file=sys.stderr,
         )
