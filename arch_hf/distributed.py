@@ -95,9 +95,19 @@ class Ranks:
             return shared
         raise AssertionError("unreachable")
 
-    def from_main(self, value: T) -> T:
-        """The main process's value, on every process."""
-        return self.gather(value if self.is_main else None)[0]  # type: ignore[return-value]
+    def on_main(self, work: Callable[[], T]) -> T:
+        """Do `work` on the main process alone, and have what it gives on all of them.
+
+        Raises:
+            SharedError: it failed.
+        """
+        value, error = None, None
+        if self.is_main:
+            try:
+                value = work()
+            except Exception as problem:
+                error = str(as_user_error(problem))
+        return self.gather(value, error)[0]  # type: ignore[return-value]
 
     def from_rank(self, rank: int, value: T) -> T:
         """The value of one process, on every process: unlike `gather`, for one that fills much memory."""

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Literal
 
 import msgspec
-import numpy as np
 from safetensors.numpy import save
 
 from arch_hf.data import CorpusData, load_corpus
@@ -25,15 +24,16 @@ from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding.corpus import CorpusEmbeddings, EmbeddingCost, embed_corpus, embedding_cost
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
-from arch_hf.files import write_atomically
 from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, jobs_for
 from arch_hf.probing.record import Scores
-from arch_hf.probing.scoring import Predictions, score_layers
+from arch_hf.probing.scoring import score_layers
 from arch_hf.probing.splits import plan_folds
 from arch_hf.probing.task import ProbeTask
-from arch_hf.results.question import Question, make_room
-from arch_hf.results.result import DatasetFacts, ExcludedClip, LayerCurve, ModelFacts, Result, Timing, dataset_id
-from arch_hf.results.table2 import beside_published
+from arch_hf.results.filing import file_answer, find_answer, rewrite
+from arch_hf.results.layers import with_layer_curve
+from arch_hf.results.question import Question
+from arch_hf.results.result import DatasetFacts, ExcludedClip, ModelFacts, Result, Timing, dataset_id
+from arch_hf.results.table2 import beside_published, published_score
 from arch_hf.results.trace import environment
 
 
@@ -191,8 +191,8 @@ def run_corpus(
     for job in jobs:
         try:
             corpus = corpus or load_clips(job, name, ranks)
-            scores = {} if job.model_id == BASELINE_MODEL else baselines.scores(job, name, corpus)
-            run = replace(evaluate_corpus(job, encoder, corpus, layers, ranks, scores), corpus=name)
+            baseline = None if job.model_id == BASELINE_MODEL else baselines.result(job, corpus)
+            run = replace(evaluate_corpus(job, encoder, corpus, layers, ranks, baseline), corpus=name)
             ranks.wait()  # nobody begins the next before all have ended this one
         except Exception as error:
             run = CorpusRun(job, name, error=ranks.tell(error))
@@ -200,50 +200,64 @@ def run_corpus(
 
 
 class Baselines:
-    """The scores of the baseline encoder beside which every other one stands: computed once for each corpus and protocol."""
+    """The results of the baseline encoder beside which every other one stands: computed once for each corpus and protocol."""
 
     def __init__(self, ranks: Ranks):
         self.ranks = ranks
         self.encoder: AudioEncoder | None = None
-        self.known: dict[tuple[str, str], dict[str, dict[str, float]]] = {}
+        self.known: dict[str, Result] = {}
 
-    def scores(self, job: Job, name: str, corpus: CorpusData) -> dict[str, dict[str, float]]:
-        """Baseline -> metric -> fraction."""
-        if (name, job.protocol) not in self.known:
-            own = replace(job, model_id=BASELINE_MODEL, model_name=None, revision=None, dtype="float32", layers="last")
-            self.encoder = self.encoder or load_encoder(own, self.ranks)
-            (result,) = evaluate_corpus(own, self.encoder, corpus, [-1], self.ranks).results
-            scores = {metric: score.mean for metric, score in result.metrics.items()}
-            self.known[name, job.protocol] = {BASELINE_MODEL: scores}
-        return self.known[name, job.protocol]
+    def result(self, job: Job, corpus: CorpusData) -> Result:
+        """The baseline's answer to what the job asks."""
+        own = replace(job, model_id=BASELINE_MODEL, model_name=None, revision=None, dtype="float32", layers="last")
+        self.encoder = self.encoder or load_encoder(own, self.ranks)
+        identity = ask(own, self.encoder, corpus, -1).identity
+        if identity not in self.known:
+            (self.known[identity],) = evaluate_corpus(own, self.encoder, corpus, [-1], self.ranks).results
+        return self.known[identity]
 
 
 def evaluate_corpus(
-    job: Job, encoder: AudioEncoder, corpus: CorpusData, layers: list[int], ranks: Ranks, baselines: dict | None = None
+    job: Job,
+    encoder: AudioEncoder,
+    corpus: CorpusData,
+    layers: list[int],
+    ranks: Ranks,
+    baseline: Result | None = None,
 ) -> CorpusRun:
-    """One encoder on one corpus: a result per layer. What is there already, from the same inputs, is read back."""
-    questions = {layer: ask(job, encoder, corpus, layer) for layer in layers}
+    """One encoder on one corpus: a result per layer. What is there already, as the answer to the same question, is read back."""
+    questions = {layer: ask(job, encoder, corpus, layer, baseline) for layer in layers}
     ranks.agree("model and data", tuple(question.identity for question in questions.values()))
-    answers = {} if job.overwrite else {layer: q.answer(job.output_dir) for layer, q in questions.items()}
-    answers = {layer: answer for layer, answer in ranks.from_main(answers).items() if answer is not None}
-    notes = []
+    answers = ranks.on_main(partial(stored_answers, job, questions))
+    notes: list[str] = []
     todo = [layer for layer in layers if layer not in answers]
     if todo:
         embeddings = embed_corpus(encoder, corpus, settings_for(job, corpus, layers), ranks)
         task = plan_task(job, corpus, embeddings)
-        features = (embeddings.read(layer) for layer in (todo if job.probe != "weighted_sum" else ["all"]))
+        read: list[int | Literal["all"]] = ["all"] if job.probe == "weighted_sum" else [*todo]
+        features = map(embeddings.read, read)
         scored = score_layers(features, task, job.rules, job.probes, ranks)
         for layer in todo:
             start = time.perf_counter()
             scores, predictions = ranks.together(lambda: next(scored))
             probe_s = time.perf_counter() - start
-            answers[layer] = assemble(questions[layer], embeddings, scores, probe_s, ranks, baselines or {})
-            # together: a full disk of the main process stops all of them at the same place
-            write = partial(write_answer, job, questions[layer], answers[layer], task, predictions, ranks)
-            notes += ranks.together(write)
-    results = ranks.together(lambda: with_layer_curve(job, questions, answers, ranks))
+            answer = assemble(questions[layer], embeddings, scores, probe_s, ranks, baseline)
+            content = save(predictions, {"clip_ids": json.dumps(task.table.clip_id)})
+            answers[layer], note = ranks.on_main(
+                partial(file_answer, questions[layer], answer, content, job.output_dir)
+            )
+            notes += [note] if note else []
+    results = with_layer_curve({layer: answers[layer] for layer in layers})
+    changed = [(questions[layer], result) for layer, result in results.items() if result != answers[layer]]
+    ranks.on_main(partial(rewrite, changed, job.output_dir))
     paths = tuple(question.path(job.output_dir) for question in questions.values())
-    return CorpusRun(job, corpus.id, tuple(results[layer] for layer in layers), paths, notes=tuple(notes))
+    return CorpusRun(job, corpus.id, tuple(results.values()), paths, notes=tuple(notes))
+
+
+def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result]:
+    """By layer the results that are there already and need not be computed."""
+    found = {} if job.overwrite else {layer: find_answer(q, job.output_dir) for layer, q in questions.items()}
+    return {layer: answer for layer, answer in found.items() if answer is not None}
 
 
 def load_encoder(job: Job, ranks: Ranks) -> AudioEncoder:
@@ -278,15 +292,15 @@ def settings_for(job: Job, corpus: CorpusData, layers: list[int]) -> EmbedSettin
     return EmbedSettings(job.cache, protocol.padding, protocol.max_seconds_for(corpus.corpus), depth)
 
 
-def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int) -> Question:
+def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int, baseline: Result | None = None) -> Question:
     """The question that this job asks of the encoder on the corpus at one layer."""
-    facts = corpus.corpus
+    facts, shown = corpus.corpus, dataset_id(corpus.corpus, corpus.id)
     names = corpus.class_names(job.rules.label_column)
     settings = settings_for(job, corpus, [layer])
     return Question(
         model=msgspec.convert(encoder.describe(), ModelFacts),
         dataset=DatasetFacts(
-            id=dataset_id(facts.name, corpus.id),
+            id=shown,
             config=corpus.config,
             revision=corpus.revision,
             fingerprint=corpus.fingerprint(names),
@@ -296,12 +310,17 @@ def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int) -> Ques
             n_clips_expected=sum(facts.splits.values()) if job.limit is None else None,
             n_classes=len(names),
             limit=job.limit,
+            options=job.named_columns,
             excluded_clips=tuple(ExcludedClip(clip["clip_id"], clip["reason"]) for clip in corpus.excluded),
             missing_clips=tuple(corpus.missing),
         ),
         protocol=job.protocol_block(facts),
         layer=layer,
-        embedding={**encoder.identity, "padding": settings.padding, "max_seconds": settings.max_seconds},
+        embedding=settings.key_of_vector(encoder),
+        beside={
+            BASELINE_MODEL: baseline.identity if baseline else None,
+            "published": published_score(encoder.model_id, shown.removeprefix("arch/")),
+        },
         asked=job.asked(encoder.dtype_name),
     )
 
@@ -322,15 +341,23 @@ def plan_task(job: Job, corpus: CorpusData, embeddings: CorpusEmbeddings) -> Pro
 
 
 def assemble(
-    question: Question, embeddings: CorpusEmbeddings, scores: Scores, probe_s: float, ranks: Ranks, baselines: dict
+    question: Question,
+    embeddings: CorpusEmbeddings,
+    scores: Scores,
+    probe_s: float,
+    ranks: Ranks,
+    baseline: Result | None,
 ) -> Result:
     """The whole result: the question, the scores, the clips that failed, and how it was made."""
     names, work, dataset = embeddings.corpus.table.clip_id, embeddings.work, question.dataset
     failed = tuple(ExcludedClip(names[i], reason) for i, reason in sorted(embeddings.failures.items()))
     rate = work.extract_s if work.clips else None
     fields = {name: getattr(scores, name) for name in scores.__struct_fields__}
+    if baseline is not None:
+        floor = {metric: score.mean for metric, score in baseline.metrics.items()}
+        fields["baselines"] = scores.baselines | {BASELINE_MODEL: floor}
     result = Result(
-        **fields | {"baselines": scores.baselines | baselines},
+        **fields,
         complete=not failed,
         model=question.model,
         dataset=msgspec.structs.replace(
@@ -347,55 +374,9 @@ def assemble(
         ),
         identity=question.identity,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        environment=environment(ranks, question.embedding["dtype"]),
+        environment=environment(ranks, question.embedding["dtype"]) | {"embedded_by": embeddings.made_by},
     )
     return msgspec.structs.replace(result, published=beside_published(result))
-
-
-def write_answer(
-    job: Job, question: Question, answer: Result, task: ProbeTask, predictions: Predictions, ranks: Ranks
-) -> list[str]:
-    """Write the result and the predictions beside it; returns what the reader should know."""
-    if not ranks.is_main:
-        return []
-    path = question.path(job.output_dir)
-    moved = make_room(path, question.identity)
-    metadata = {"clip_ids": json.dumps(task.table.clip_id)}
-    write_atomically(path.with_suffix(".predictions.safetensors"), save(predictions, metadata))
-    answer.write(path)
-    return (
-        []
-        if moved is None
-        else [f"{path} answered another question (other weights, data or protocol): it is now {moved.name}"]
-    )
-
-
-def with_layer_curve(
-    job: Job, questions: dict[int, Question], answers: dict[int, Result], ranks: Ranks
-) -> dict[int, Result]:
-    """The results, each with the curve over all layers if there are several."""
-    if len(questions) == 1:
-        return answers
-    curve = layer_curve({layer: answers[layer] for layer in questions})
-    for layer, question in questions.items():
-        if answers[layer].layer_curve != curve:
-            answers[layer] = msgspec.structs.replace(answers[layer], layer_curve=curve)
-            if ranks.is_main:
-                answers[layer].write(question.path(job.output_dir))
-    return answers
-
-
-def layer_curve(results: dict[int, Result]) -> LayerCurve:
-    """Each layer's mean validation score, and the layer that it chooses: the test set has no say. Ties go to the deeper layer."""
-    means = {}
-    for layer, result in results.items():
-        values = [run.validation for run in result.runs if run.validation is not None]
-        means[layer] = float(np.mean(values)) if values else None
-    known = [layer for layer, mean in means.items() if mean is not None]
-    depth = {layer: position for position, layer in enumerate(results)}
-    best = max(known, key=lambda layer: (means[layer], depth[layer])) if known else None
-    validation = {str(layer): mean for layer, mean in means.items()}
-    return LayerCurve(by="mean validation score", best=best, validation=validation)
 
 
 def plan_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusPlan]:

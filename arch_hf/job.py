@@ -124,8 +124,13 @@ class Job:
         parts += [] if dtype == "float32" else [dtype]
         parts += [] if self.seeds == DEFAULT_SEEDS else [f"seeds{self.seeds}"]
         parts += [f"shots{'-'.join(map(str, self.shots))}"] if self.shots else []
-        options = {key.removesuffix("_column"): value for key, value in self.dataset_options.items() if key != "config"}
-        return (*parts, *(f"{key}-{value}" for key, value in sorted(options.items())))
+        return (*parts, *(f"{key}-{value}" for key, value in self.named_columns.items()))
+
+    @property
+    def named_columns(self) -> dict[str, str]:
+        """The columns and splits that were named instead of told from the data."""
+        options = {key: value for key, value in self.dataset_options.items() if key != "config"}
+        return {key.removesuffix("_column"): str(value) for key, value in sorted(options.items())}
 
 
 def jobs_for(

@@ -67,7 +67,7 @@ def fail_in_turn(ranks, _):
         seen.append(outcome(lambda: ranks.gather(ranks.rank)))
     seen.append(outcome(lambda: ranks.agree("dataset", ranks.rank)))
     seen.append(outcome(lambda: ranks.agree("dataset", "same")))
-    seen.append(ranks.from_main(f"of {ranks.rank}"))
+    seen.append(ranks.on_main(lambda: f"of {ranks.rank}"))
     return seen
 
 
@@ -157,7 +157,7 @@ def test_one_process_alone_needs_nobody():
     from ranks import rank
 
     alone = rank()
-    assert alone.gather(3) == [3] and alone.from_main("x") == "x" and alone.from_rank(0, "x") == "x"
+    assert alone.gather(3) == [3] and alone.on_main(lambda: "x") == "x" and alone.from_rank(0, "x") == "x"
     assert alone.share_locally(["b", "a", "b"]) == ["a", "b"] and alone.agree("data", 1) == 1
     with pytest.raises(SharedError, match="enough"):
         alone.together(lambda: (_ for _ in ()).throw(UserError("enough")))

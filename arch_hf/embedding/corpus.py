@@ -43,6 +43,11 @@ class CorpusEmbeddings:
             raise UserError(f"none of the {len(self.corpus.table)} clips could be used; the first: {first}")
         object.__setattr__(self, "usable", usable)
 
+    @property
+    def made_by(self) -> list[str]:
+        """The versions and devices that made them: an earlier run's may be others than this one's."""
+        return self.store.makers(self.corpus.index.digests[i] for i in self.usable)
+
     def read(self, layer: int | Literal["all"]) -> np.ndarray:
         """Of the usable clips the embeddings at one layer, float32 [clips, dim], or at all of them, [clips, layers, dim]."""
         digests = [self.corpus.index.digests[i] for i in self.usable]

@@ -11,7 +11,7 @@ import torch
 from arch_hf.embedding import batching
 from arch_hf.embedding.families import AudioTower
 from arch_hf.embedding.inputs import Inputs, Segment, own_frames
-from arch_hf.embedding.key import code_of, digest_of, settings_of
+from arch_hf.embedding.key import code_of, digest_of, float32_products, settings_of
 from arch_hf.embedding.loading import Loaded, fold_weight_norm, hash_weights, load, one_line, parse_dtype
 from arch_hf.errors import UserError
 from arch_hf.names import public_name
@@ -66,8 +66,9 @@ class AudioEncoder:
         self.revision = loaded.revision
         self.weights_sha256 = hash_weights(tower.encoder)
         self.model_class = type(tower.encoder).__name__
-        self.config = settings_of(loaded.model.config)
-        self.code_sha256 = code_of(loaded.model)
+        self.code_sha256 = code_of(loaded.model, loaded.model.config, loaded.feature_extractor)
+        self.config = settings_of(loaded.model.config, own_code=self.code_sha256 is not None)
+        self.compiled = compiled
         self.attention = getattr(loaded.model.config, "_attn_implementation", None)
         self.n_parameters = sum(p.numel() for p in tower.encoder.parameters())
         self.dtype = dtype
@@ -152,16 +153,19 @@ class AudioEncoder:
     @property
     def identity(self) -> dict[str, Any]:
         """All of the encoder that an embedding depends on, as plain JSON values: weights, every setting of the model and of the feature
-        extractor that can have an effect, the source of the model's own code, dtype, how attention is computed, how frames are pooled."""
+        extractor that can have an effect, the source of the model's own code, dtype, how attention and products are computed, how frames are
+        pooled."""
         return {
             "weights_sha256": self.weights_sha256,
             "class": self.model_class,
             "config": self.config,
             "code_sha256": self.code_sha256,
-            "feature_extractor": settings_of(self.inputs.feature_extractor),
+            "feature_extractor": settings_of(self.inputs.feature_extractor, own_code=self.code_sha256 is not None),
             "sampling_rate": self.sampling_rate,
             "dtype": self.dtype_name,
             "attention": self.attention,
+            "float32_products": float32_products(),
+            "compiled": self.compiled,
             "pooling": POOLING_VERSION,
         }
 

@@ -12,6 +12,8 @@ from arch_hf.probing.record import ClassScore, FewShot, Run, Score, Scores, scor
 from arch_hf.probing.statistics import N_RESAMPLES, SEED, TestSet, bootstrap, interval, unit_codes
 from arch_hf.probing.task import Fold, ProbeTask
 
+# Part of a result's identity: raise it when the same embeddings under the same protocol give other intervals, baselines or scores by class.
+SCORING_VERSION = 1
 LARGEST_CONFUSION = 200  # classes; a larger matrix would be most of the file, and the predictions hold it all
 
 

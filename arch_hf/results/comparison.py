@@ -94,7 +94,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     results = (Result.read(first), Result.read(second))
     paths = (Path(first), Path(second))
     refuse_unlike(results, paths)
-    tested = (PredictedClips(first), PredictedClips(second))
+    tested = (PredictedClips(first, results[0]), PredictedClips(second, results[1]))
     common = sorted(tested[0].row.keys() & tested[1].row.keys())
     if not common:
         raise UserError(f"{first} and {second} have no test clip in common")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arch_hf.errors import UserError
+from arch_hf.results.filing import result_paths
 from arch_hf.results.result import Result
 
 
@@ -31,7 +32,7 @@ def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
     if not results_dir.is_dir():
         raise UserError(f"no folder {results_dir}: give the folder that the main job wrote its results to")
     results, skipped = [], []
-    for path in sorted(results_dir.rglob("*.json")):
+    for path in result_paths(results_dir):
         try:
             results.append(Filed(path, Result.read(path)))
         except UserError as error:

@@ -8,9 +8,11 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError, safe_open
+from safetensors.numpy import load
 
 from arch_hf.errors import UserError
 from arch_hf.probing.statistics import TestSet
+from arch_hf.results.result import Result
 
 SUFFIX = ".predictions.safetensors"
 ARRAYS = ("clip", "fold", "unit", "target", "scores")  # as `arch_hf.probing.summary` makes them
@@ -25,6 +27,27 @@ def predictions_path(result_path: str | Path) -> Path:
     return Path(result_path).with_suffix(SUFFIX)
 
 
+def read_predictions(result_path: str | Path, result: Result) -> bytes:
+    """The content of the predictions file beside a result.
+
+    Raises:
+        FileNotFoundError: there is none.
+        UserError: it cannot be read, or is of another run than the result.
+    """
+    path = predictions_path(result_path)
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        raise
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): evaluate again with --overwrite") from None
+    if result.predictions_sha256 not in (None, hashlib.sha256(content).hexdigest()):  # schema 1 did not say
+        raise UserError(
+            f"{path} is damaged, or of another run than {Path(result_path).name}: evaluate again with --overwrite"
+        )
+    return content
+
+
 class PredictedClips:
     """The tested clips of one result with their scores.
 
@@ -32,16 +55,17 @@ class PredictedClips:
     [seeds, tested, classes].
 
     Raises:
-        UserError: there is no such file, or it cannot be read.
+        UserError: there is no such file, it cannot be read, or it is of another run than the result.
     """
 
-    def __init__(self, result_path: str | Path):
+    def __init__(self, result_path: str | Path, result: Result):
         path = predictions_path(result_path)
         try:
+            arrays = load(read_predictions(result_path, result))
             with safe_open(path, framework="numpy") as file:
                 names = json.loads(file.metadata()["clip_ids"])
-                self.arrays = {name: file.get_tensor(name) for name in ARRAYS}
-                self.clip_ids = [names[clip] for clip in self.arrays["clip"]]
+            self.arrays = {name: arrays[name] for name in ARRAYS}
+            self.clip_ids = [names[clip] for clip in self.arrays["clip"]]
         except FileNotFoundError:
             raise UserError(f"no {path.name} beside {result_path}: evaluate again with --overwrite") from None
         except (OSError, SafetensorError, KeyError, IndexError, TypeError, ValueError) as error:

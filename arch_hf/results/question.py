@@ -7,19 +7,20 @@ from typing import Any
 
 from msgspec import Struct, to_builtins
 
-from arch_hf.errors import UserError
-from arch_hf.names import as_file_name
-from arch_hf.results.result import DatasetFacts, ModelFacts, Result
+from arch_hf.names import as_file_name, short_hash
+from arch_hf.probing.summary import SCORING_VERSION
+from arch_hf.results.result import DatasetFacts, ModelFacts
 
 PLAIN_PROTOCOL = "arch-v1"
-PLAIN_DTYPE = "float32"
+LONGEST_NAME = 180  # characters of a result's name without its ending: beside it lie longer ones, and a file system takes 255 bytes
 
 
 class Question(Struct, frozen=True, kw_only=True):
     """Which model, data, protocol and layer.
 
-    `embedding` is what an embedding depends on (see `arch_hf.embedding.key`); `protocol` holds every number, the probe, the seeds and the shots;
-    `asked` are the options that are not in the plain case (revision, dtype, limit, columns ...), for the name of the file.
+    `embedding` is what a vector depends on (see `arch_hf.embedding.key`); `protocol` holds every number, the probe, the seeds and the shots;
+    `beside` is what stands in the result beside the model's own scores: of each baseline the identity, the published score. `asked` are the
+    options that are not in the plain case (revision, dtype, limit, columns ...), for the name of the file.
     """
 
     model: ModelFacts
@@ -27,6 +28,7 @@ class Question(Struct, frozen=True, kw_only=True):
     protocol: dict[str, Any]
     layer: int
     embedding: dict[str, Any]
+    beside: dict[str, Any] = {}
     asked: tuple[str, ...] = ()
 
     @property
@@ -39,6 +41,8 @@ class Question(Struct, frozen=True, kw_only=True):
             self.dataset.limit,
             self.protocol,
             self.layer,
+            self.beside,
+            SCORING_VERSION,
         ]
         return hashlib.sha256(json.dumps(to_builtins(parts), sort_keys=True).encode()).hexdigest()
 
@@ -56,48 +60,28 @@ class Question(Struct, frozen=True, kw_only=True):
             'user__birds.strict.layer6.limit10.bfloat16.json'
         """
         dataset = self.dataset
-        parts = [as_file_name(dataset.id.removeprefix("arch/").strip("/"))]
-        parts += [as_file_name(dataset.config)] if dataset.config not in (None, "default") else []
+        parts = [_part(dataset.id.removeprefix("arch/").strip("/"))]
+        parts += [_part(dataset.config)] if dataset.config not in (None, "default") else []
         parts += [self.protocol["name"]] if self.protocol["name"] != PLAIN_PROTOCOL else []
         parts += [f"layer{self.layer}"] if self.layer != -1 else []
         parts += [f"limit{dataset.limit}"] if dataset.limit else []
-        return ".".join([*parts, *map(as_file_name, self.asked)]) + ".json"
+        name = ".".join([*parts, *map(_part, self.asked)])
+        if len(name) > LONGEST_NAME:
+            name = f"{name[:LONGEST_NAME]}-{short_hash(name)}"
+        return f"{name}.json"
 
     def path(self, output_dir: str | Path) -> Path:
         """Where its result lies: `OUTPUT_DIR/<model>/<corpus>.json`."""
         return Path(output_dir) / as_file_name(self.model.id) / self.file_name
 
-    def answer(self, output_dir: str | Path) -> Result | None:
-        """The complete result that lies there already, if it answers this very question."""
-        try:
-            result = Result.read(self.path(output_dir))
-        except UserError:
-            return None  # none, damaged or of somebody else: it is computed, and what lies there is kept aside
-        return result if result.identity == self.identity and result.complete else None
 
+def _part(text: str) -> str:
+    """A text as one part of the name, between dots: one with a dot of its own ends with a hash, so that a dataset called `birds.strict` is
+    not taken for `birds` under strict.
 
-def make_room(path: Path, identity: str) -> Path | None:
-    """Move what lies under a result's name aside unless it answers the same question; returns its new name, if it was moved.
-
-    No result ever replaces one that answers another question (other weights under the same id, other data under the same name, an older protocol).
+    Example:
+        >>> _part("user/birds"), _part("birds.strict")
+        ('user__birds', 'birds.strict-9ab31d')
     """
-    if not path.is_file():
-        return None
-    try:
-        other = Result.read(path).identity
-    except UserError:
-        other = None
-    if other == identity:
-        return None
-    tag = (other or hashlib.sha256(path.read_bytes()).hexdigest())[:8]
-    aside = path.with_name(f"{path.stem}.was-{tag}.json")
-    try:
-        for suffix in (".predictions.safetensors", ".json"):  # the result last: while it is here, it is whole
-            old = path.with_suffix(suffix)
-            if old.is_file():
-                old.replace(aside.with_suffix(suffix))
-    except OSError as error:
-        raise UserError(
-            f"cannot rename {path} ({error.strerror}), which answers another question: move it away"
-        ) from None
-    return aside
+    name = as_file_name(text)
+    return f"{name}-{short_hash(text)}" if "." in name and name == text.replace("/", "__") else name

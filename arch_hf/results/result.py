@@ -16,9 +16,10 @@ import msgspec
 from msgspec import Meta, Struct
 
 from arch_hf.data.registry import CORPUS_NAMES
-from arch_hf.data.spec import HEADLINE
+from arch_hf.data.spec import HEADLINE, Corpus
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
+from arch_hf.names import public_name
 from arch_hf.probing.record import ClassScore, Count, FewShot, Fraction, Run, Score
 from arch_hf.results import schema1
 from arch_hf.results.text import METRIC_NAMES, percent
@@ -53,7 +54,8 @@ class ExcludedClip(Struct, frozen=True):
 
 class DatasetFacts(Struct, frozen=True, kw_only=True):
     """The data. `fingerprint` covers every clip's id, audio, split, group and labels; `n_clips` were scored, of `n_clips_expected` in
-    the full corpus; `excluded_clips` could not be used, `missing_clips` were not there when the corpus was prepared."""
+    the full corpus; `options` are the columns and splits that were named; `excluded_clips` could not be used, `missing_clips` were not there
+    when the corpus was prepared."""
 
     id: str
     task: Literal["single_label", "multi_label"]
@@ -65,6 +67,7 @@ class DatasetFacts(Struct, frozen=True, kw_only=True):
     n_clips_expected: Count | None = None
     n_classes: Count | None = None
     limit: int | None = None
+    options: dict[str, str] = {}
     excluded_clips: tuple[ExcludedClip, ...] = ()
     missing_clips: tuple[str, ...] = ()
 
@@ -98,7 +101,7 @@ class Timing(Struct, frozen=True, kw_only=True):
 class Result(Struct, frozen=True, kw_only=True):
     """One model on one corpus under one protocol at one layer: the content of a result file. Scores are fractions in [0, 1].
 
-    `identity` is the hash of all that the numbers depend on; `protocol` holds its name, its version and every number of it; `layer` is -1 for
+    `identity` is the hash of all that the numbers depend on, `predictions_sha256` that of the file beside it; `protocol` holds its name, its version and every number of it; `layer` is -1 for
     the last, else the index of a hidden state; `baselines` are scores without the encoder: name -> metric -> fraction; `complete` says
     that every clip could be used.
 
@@ -134,6 +137,7 @@ class Result(Struct, frozen=True, kw_only=True):
     layer_curve: LayerCurve | None = None
     timing: Timing = Timing()
     identity: str | None = None
+    predictions_sha256: str | None = None
     created: str | None = None
     environment: dict[str, Any] = {}
 
@@ -233,6 +237,7 @@ class Result(Struct, frozen=True, kw_only=True):
 
 
 _BLANK = "0" * 64
+_ROUNDING = 1e-6  # of a sum in another order
 _CHECKSUM = re.compile(rb'"checksum": "([0-9a-f]{64})"\n}\n?\Z')
 _decoder = msgspec.json.Decoder(Result)
 
@@ -243,17 +248,16 @@ def _parse(data: bytes) -> Result:
     Raises:
         ValueError, msgspec.MsgspecError: it is none; the message says why.
     """
-    version = re.search(rb'"schema_version":\s*(-?\d+)', data)
-    if version is None or int(version[1]) == 1:
+    version, found = re.search(rb'"schema_version":\s*(-?\d+)', data), _CHECKSUM.search(data)
+    if found is None and (version is None or int(version[1]) == 1):
         raw = json.loads(data)
         if not isinstance(raw, dict) or not {"schema_version", "model", "dataset", "metrics"} <= raw.keys():
             raise ValueError("is not an arch-hf result")
         if type(raw["schema_version"]) is not int or raw["schema_version"] != 1:
             raise ValueError(f"is not an arch-hf result (schema_version is {raw['schema_version']!r})")
         return check(msgspec.convert(schema1.upgrade(raw), Result))
-    if int(version[1]) > SCHEMA_VERSION:
+    if version is not None and int(version[1]) > SCHEMA_VERSION:
         raise ValueError(f"has schema version {int(version[1])}, this arch-hf knows {SCHEMA_VERSION}: upgrade arch-hf")
-    found = _CHECKSUM.search(data)
     if found is None:
         _decoder.decode(data)  # what is wrong with it otherwise comes first
         raise ValueError("has no checksum at its end: it is not as arch-hf wrote it")
@@ -275,6 +279,13 @@ def check(result: Result) -> Result:
         raise ValueError(f"has no {result.metric}, the metric of a {result.dataset.task} corpus")
     if not {"name", "version"} <= result.protocol.keys():
         raise ValueError("names no protocol with its version")
+    for name, score in result.metrics.items():
+        values = [run.metrics[name] for run in result.runs if name in run.metrics]
+        if len(values) == len(result.runs) > 0 and abs(sum(values) / len(values) - score.mean) > _ROUNDING:
+            raise ValueError(f"has a mean {name} of {score.mean}, which is not that of its runs")
+    published = result.published
+    if published and abs(result.headline.mean - published.value - published.delta) > _ROUNDING:
+        raise ValueError(f"has a difference of {published.delta} to the published {published.value}, which it has not")
     classes = len(result.per_class)
     if result.confusion and classes and {len(result.confusion), *map(len, result.confusion)} != {classes}:
         raise ValueError(f"has a confusion matrix that is not of its {classes} classes")
@@ -304,6 +315,18 @@ def json_schema() -> dict[str, Any]:
     return msgspec.json.schema(Result)
 
 
-def dataset_id(name: str, shown: str) -> str:
-    """`arch/<corpus>` for the twelve, wherever the folder lies (the fingerprint says whether it is the same data); else as loaded."""
-    return f"arch/{name}" if name in CORPUS_NAMES else shown
+def dataset_id(corpus: Corpus, shown: str) -> str:
+    """`arch/<corpus>` for the twelve, wherever the folder lies (the fingerprint says whether it is the same data); else the name under which
+    it may be shown, and never that of one of the twelve.
+
+    Example:
+        >>> from arch_hf.data.registry import get_corpus
+        >>> from dataclasses import replace
+        >>> esc50 = get_corpus("esc50")
+        >>> dataset_id(esc50, "/data/esc50"), dataset_id(replace(esc50, read=None), "arch/esc50"), dataset_id(replace(esc50, read=None), "me/esc50")
+        ('arch/esc50', './arch/esc50', 'me/esc50')
+    """
+    if corpus.read is not None and corpus.name in CORPUS_NAMES:
+        return f"arch/{corpus.name}"
+    name = public_name(shown)
+    return f"./{name}" if name.removeprefix("arch/") in CORPUS_NAMES else name

@@ -142,7 +142,8 @@ def published_score(model_id: str, corpus: str) -> float | None:
 def beside_published(result: Result) -> Published | None:
     """The score of Table 2 beside a result, where the model, the corpus, the protocol and the layer are the paper's."""
     value = published_score(result.model.id, result.corpus)
-    if value is None or result.protocol["name"] != "arch-v1" or result.layer != -1 or result.caveat:
+    plain = result.protocol["name"] == "arch-v1" and result.layer == -1 and not result.dataset.options
+    if value is None or not plain or result.caveat:
         return None
     return Published(value=value, source=SOURCE, delta=result.headline.mean - value)
 

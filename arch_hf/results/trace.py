@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from arch_hf.distributed import Ranks
+from arch_hf.errors import redacted
 
 LIBRARIES = ("arch_hf", "torch", "transformers", "datasets")
 
@@ -19,5 +20,5 @@ def environment(ranks: Ranks, dtype: str) -> dict[str, Any]:
         "device": ranks.device.type,
         "dtype": dtype,
         "n_processes": ranks.size,
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": redacted(shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])),
     }
