@@ -144,3 +144,56 @@ def test_unreadable_metadata_is_a_users_error(head):
     with pytest.raises(UserError, match="metadata cannot be read") as error:
         merge_results(f"---\n{head}\n---\nText\n", [entry(0.5, **OURS)], "name")
     assert "\n" not in str(error.value)
+
+
+THEIRS = """- task: {type: asr}
+    dataset: {name: LibriSpeech, type: librispeech_asr}
+    metrics: [{type: wer, value: 12.30}]
+"""
+# Cards that cannot be merged into by adding a few lines, and what becomes of them: None, or why not.
+ODD_CARDS = {
+    "end of the document": ("---\nlicense: mit\n...\n---\n# Title\n", None),
+    "anchor used below": (
+        "---\nmodel-index:\n- name: h\n  results:\n  "
+        + THEIRS.replace("task: {", "task: &task {")
+        + "base: *task\n---\n# Title\n",
+        "could not be read any more",
+    ),
+    "the key twice": (
+        "---\nmodel-index:\n- name: a\n  results: []\nlicense: mit\nmodel-index:\n- name: b\n  results: []\n---\n# T\n",
+        "the key model-index stands 2 times",
+    ),
+    "flow style": ("---\n{license: mit}\n---\n# Title\n", "could not be read any more"),
+    "no dataset": (
+        "---\nmodel-index:\n- name: h\n  results:\n  - task: {type: x}\n    metrics: [{type: wer, value: 1}]\n---\n# T\n",
+        "result 1 of 'h': it has no dataset",
+    ),
+    "no value": (
+        "---\nmodel-index:\n- name: h\n  results:\n  - task: {type: x}\n    dataset: {type: d, name: d}\n    metrics: [{type: wer}]\n---\n",
+        "result 1 of 'h': a metric of it has no type or no value",
+    ),
+    "a deep list": ("---\nlicense: " + "[" * 5000 + "\n---\n", "cannot be read"),
+}
+
+
+@pytest.mark.parametrize("name", ODD_CARDS)
+def test_a_card_that_would_not_read_back_is_not_written(name):
+    card, refusal = ODD_CARDS[name]
+    if refusal is None:
+        merged = merge_results(card, [entry(0.5, **OURS)], "h")
+        check_card(merged)
+        found = ModelCard(merged)
+        assert [e.metric_value for e in found.data.eval_results] == [0.5] and found.data.license == "mit"
+        assert merged.endswith(card.split("...\n")[-1]) and merge_results(merged, [entry(0.5, **OURS)], "h") == merged
+    else:
+        with pytest.raises(UserError, match=refusal) as error:
+            merge_results(card, [entry(0.5, **OURS)], "h")
+        assert "\n" not in str(error.value)
+
+
+def test_results_of_other_dtypes_configs_and_columns_stand_beside_each_other():
+    plain = merge_results("", [entry(0.1, **OURS)], "m")
+    both = merge_results(plain, [entry(0.2, dtype="bfloat16", **OURS), entry(0.3, options={"label": "x"}, **OURS)], "m")
+    assert sorted(e.metric_value for e in ModelCard(both).data.eval_results) == [0.1, 0.2, 0.3]
+    again = merge_results(both, [entry(0.4, dtype="bfloat16", **OURS)], "m")
+    assert sorted(e.metric_value for e in ModelCard(again).data.eval_results) == [0.1, 0.3, 0.4]

@@ -1,6 +1,5 @@
 """The whole way, over HTTP with the real clients: a raw archive, its data set on the Hub, a model, its evaluation, its page."""
 
-import argparse
 import json
 import os
 import subprocess
@@ -12,10 +11,11 @@ from huggingface_hub import ModelCard, parse_eval_result_entries
 from publishing_samples import raw_esc50
 from tiny_models import make_tiny
 
-from arch_hf.cli import corpora, publish
+from arch_hf.cli import build_parser
 from arch_hf.errors import run_command
+from arch_hf.publishing.entries import task_id
 from arch_hf.publishing.hub import NOTHING
-from arch_hf.publishing.results import push_results, task_id
+from arch_hf.publishing.results import push_results
 
 ROOT = Path(__file__).resolve().parents[1]
 CARD = "---\nlicense: mit # a comment\n---\n# Tiny\n\nSomebody's own words.\n"
@@ -23,11 +23,7 @@ CARD = "---\nlicense: mit # a comment\n---\n# Tiny\n\nSomebody's own words.\n"
 
 def arch_hf(*words):
     """The command line, in this process."""
-    parser = argparse.ArgumentParser()
-    subparsers = parser.add_subparsers()
-    for area in (corpora, publish):
-        area.add_parser(subparsers)
-    args = parser.parse_args([str(word) for word in words])
+    args = build_parser().parse_args([str(word) for word in words])
     assert run_command(args.run, args) == 0
 
 

@@ -167,11 +167,14 @@ def test_a_pickled_hub_checkpoint_becomes_safetensors_with_the_same_embeddings(h
 
     # Results that were pushed since are not lost when the checkpoint is published again.
     result = make_result(model="arch/hubert-base-audioset", value=0.123)
+    result["model"]["weights_sha256"] = there.weights_sha256
     save(tmp_path / "results", result)
     push_results(tmp_path / "results", "arch/hubert-base-audioset")
     card = repo.files()["README.md"]
     publish_checkpoint(str(source), "arch/hubert-base-audioset")
     assert repo.files()["README.md"] == card and b"0.123" in card
+    publish_checkpoint(make_tiny("hubert", tmp_path / "retrained", seed=1), "arch/hubert-base-audioset")
+    assert b"0.123" not in repo.files()["README.md"], "a result of other weights"
 
 
 def test_the_pretraining_heads_stay(hub, tmp_path):

@@ -7,7 +7,7 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, parse_eval_result_entries
 from publishing_samples import MODEL, make_result, save
 
-from arch_hf.cli.publish import add_parser
+from arch_hf.cli import build_parser
 from arch_hf.data import CORPUS_NAMES
 from arch_hf.errors import UserError
 from arch_hf.publishing import hub as hub_module
@@ -239,11 +239,12 @@ def test_a_push_that_will_fail_is_known_beforehand(hub, monkeypatch, naps):
 
 
 def test_two_sets_of_weights_are_not_mixed(hub, tmp_path):
-    other = make_result("ravdess")
+    repo, other = hub.create("models", MODEL), make_result("ravdess")
     other["model"]["weights_sha256"] = "0" * 64
     save(tmp_path, make_result(), other)
-    with pytest.raises(UserError, match="different weights"):
+    with pytest.raises(UserError, match=r"esc50 .* and ravdess .* different weights"):
         push_results(tmp_path, MODEL)
+    assert len(repo.log) == 1
 
 
 @pytest.mark.parametrize(
@@ -263,13 +264,9 @@ def test_a_damaged_page_is_left_alone(hub, tmp_path, path, content, message):
 
 
 def test_the_command(hub, tmp_path, capsys):
-    import argparse
-
     hub.create("models", "me/copy")
     save(tmp_path, make_result(model="/home/me/model"))
-    parser = argparse.ArgumentParser()
-    add_parser(parser.add_subparsers())
-    args = parser.parse_args(
+    args = build_parser().parse_args(
         ["publish", "results", str(tmp_path), "--model_id", "/home/me/model", "--repo_id", "me/copy"]
     )
     assert not args.run(args)

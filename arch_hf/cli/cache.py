@@ -1,10 +1,13 @@
 """`arch-hf cache ls|verify|prune`: the embeddings on disk."""
 
 import shutil
+import time
 from pathlib import Path
 
 from arch_hf.errors import UserError
 from arch_hf.terminal import say
+
+ABANDONED = 3600  # seconds after which a temporary file is of a run that was killed: a living one renames its own within moments
 
 
 def add_parser(subparsers) -> None:
@@ -25,52 +28,74 @@ def run(args) -> int:
 
 
 def _ls(root: Path, _) -> int:
-    from safetensors import safe_open
-
-    from arch_hf.embedding.store import stores
+    from arch_hf.embedding.store import clips_in, stores
     from arch_hf.results.text import align
 
     rows = [["store", "model", "dtype", "padding", "layers", "clips", "MB"]]
     for folder, recipe, shards in stores(root):
-        clips = 0
-        for shard in shards:
-            with safe_open(shard, framework="numpy") as file:
-                clips += file.get_slice("digests").get_shape()[0]
-        size = sum(shard.stat().st_size for shard in shards) / 1e6
-        cells = [f"{recipe.get('class', '?')} {recipe.get('weights_sha256', '?')[:12]}"]
+        size = sum(path.stat().st_size for path in shards if path.exists()) / 1e6
+        cells = [f"{recipe.get('class', '?')} {str(recipe.get('weights_sha256', '?'))[:12]}"]
         cells += [str(recipe.get(key, "?")) for key in ("dtype", "padding", "layers")]
-        rows.append([folder.name, *cells, str(clips), f"{size:.1f}"])
+        rows.append([folder.name, *cells, str(clips_in(shards)), f"{size:.1f}"])
     say(align(rows) if len(rows) > 1 else f"no embeddings in {root}")
     return 0
 
 
 def _verify(root: Path, _) -> int:
-    from arch_hf.embedding.store import read_shard, stores
-    from arch_hf.progress import progress_bar
+    from tqdm.auto import tqdm
 
-    shards = [shard for _, _, paths in stores(root) for shard in paths]
-    damaged = []
-    for shard in progress_bar("verify", len(shards), True, shards, unit="shard"):
+    from arch_hf.embedding.store import read_shard, stores
+
+    damaged, whole, shards = [], 0, []
+    for folder, recipe, paths in stores(root):
+        shards += paths
+        if paths and not recipe:
+            damaged.append(f"{folder / 'recipe.json'}: not what this store is named after")
+    for path in tqdm(shards, desc="verify", unit="shard", leave=False):
         try:
-            read_shard(shard)
+            read_shard(path)
+            whole += 1
+        except FileNotFoundError:  # removed by somebody else in the meantime
+            continue
         except ValueError as error:
-            damaged.append(f"{shard}: {error}")
-    say("\n".join([*damaged, f"{len(shards) - len(damaged)} of {len(shards)} shards are whole"]))
+            damaged.append(f"{path}: {error}")
+    say("\n".join([*damaged, f"{whole} of {len(shards)} shards are whole"]))
     return int(bool(damaged))
 
 
 def _prune(root: Path, store: str | None) -> int:
     """Remove what no run reads: damaged shards and the temporary files of killed runs; or one whole store."""
-    embeddings = root / "embeddings"
     if store:
-        folder = embeddings / store
-        if folder.parent != embeddings or not folder.is_dir():
-            raise UserError(f"no store {store} in {embeddings}: see arch-hf cache ls")
-        shutil.rmtree(folder)
-        say(f"removed {folder}")
-        return 0
-    litter = [*root.glob("embeddings/*/*.damaged"), *root.glob("embeddings/*/.*.tmp"), *root.glob("clip_index/.*.tmp")]
+        return _remove_store(root / "embeddings", store)
+    temporary = [*root.glob("embeddings/*/.*.tmp"), *root.glob("clip_index/.*.tmp")]
+    litter = [*root.glob("embeddings/*/*.damaged"), *filter(_is_abandoned, temporary)]
+    removed = 0
     for path in litter:
-        path.unlink(missing_ok=True)
-    say(f"removed {len(litter)} files")
+        try:
+            path.unlink(missing_ok=True)
+            removed += 1
+        except OSError as error:
+            raise UserError(f"cannot remove {path} ({error.strerror}); {removed} files were removed") from None
+    say(f"removed {removed} files")
+    return 0
+
+
+def _is_abandoned(path: Path) -> bool:
+    try:
+        return time.time() - path.stat().st_mtime > ABANDONED
+    except OSError:  # renamed or removed in the meantime: its writer is alive
+        return False
+
+
+def _remove_store(embeddings: Path, store: str) -> int:
+    """Under another name first, so that a run that reads it finds it whole or not at all."""
+    if store not in {path.name for path in embeddings.glob("*/")}:
+        raise UserError(f"no store {store} in {embeddings}: see arch-hf cache ls")
+    folder, going = embeddings / store, embeddings / f".{store}.{time.time_ns()}.removed"
+    try:
+        folder.rename(going)
+        shutil.rmtree(going)
+    except OSError as error:
+        raise UserError(f"cannot remove {folder} ({error.strerror})") from None
+    say(f"removed {folder}")
     return 0

@@ -14,6 +14,7 @@ from arch_hf.embedding.extraction import Extraction, ExtractionPlan, clip_cost, 
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore, maker
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def embed_corpus(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSetti
 
 def _open(encoder: AudioEncoder, settings: EmbedSettings) -> EmbeddingStore:
     by, key = maker(encoder.device.type), settings.key(encoder)
-    return EmbeddingStore(settings.cache, key, by, warn=lambda line: print(line, file=sys.stderr))
+    return EmbeddingStore(settings.cache, key, by, warn=lambda line: say(line, sys.stderr))
 
 
 def _require(store: EmbeddingStore, digests: list[bytes]) -> None:

@@ -268,10 +268,21 @@ def maker(device: str) -> str:
 
 def stores(root: Path) -> Iterator[tuple[Path, dict, list[Path]]]:
     """Every store under the cache folder: its folder, its recipe ({} when unreadable or not the one it is named after) and its shards."""
-    for folder in sorted((Path(root) / "embeddings").glob("*/")):
+    for folder in sorted((Path(root) / "embeddings").glob("[!.]*/")):
         try:
             recipe = json.loads((folder / "recipe.json").read_text(encoding="utf-8"))
             recipe = recipe if isinstance(recipe, dict) and store_name(recipe) == folder.name else {}
         except (OSError, ValueError):
             recipe = {}
         yield folder, recipe, sorted(folder.glob("*.safetensors"))
+
+
+def clips_in(shards: Iterable[Path]) -> int:
+    """How many clips these shards hold; one that is damaged, or gone, holds none."""
+    n = 0
+    for path in shards:
+        try:
+            n += len(_look_into(path).digests)
+        except (OSError, ValueError):
+            continue
+    return n

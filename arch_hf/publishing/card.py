@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 import yaml
-from huggingface_hub import EvalResult
+from huggingface_hub import EvalResult, ModelCard
 from huggingface_hub.repocard import REGEX_YAML_BLOCK
 from huggingface_hub.repocard_data import eval_results_to_model_index
 from huggingface_hub.utils import yaml_dump
@@ -18,11 +18,19 @@ BENCHMARK = "arch-hf"  # in a metric's args: says that an entry is ours to repla
 
 
 def claim(dataset: dict, metric: dict) -> tuple | None:
-    """What one of our metrics is about: (dataset, protocol). None for anybody else's."""
+    """What one of our metrics is about: dataset, config, protocol, dtype, named columns. None for anybody else's.
+
+    Example:
+        >>> claim({"type": "arch/esc50"}, {"args": {"benchmark": "arch-hf", "protocol": "strict"}})
+        ('arch/esc50', 'default', 'strict', 'float32', ())
+    """
     args = metric.get("args")
     if not isinstance(args, dict) or args.get("benchmark") != BENCHMARK:
         return None
-    return dataset.get("type"), args.get("protocol")
+    options = args.get("options")
+    named = tuple(sorted(options.items())) if isinstance(options, dict) else ()
+    config, dtype = dataset.get("config") or "default", args.get("dtype") or "float32"
+    return dataset.get("type"), config, args.get("protocol"), dtype, named
 
 
 def rank(args: dict) -> tuple:
@@ -52,23 +60,59 @@ def decode(card: bytes) -> str:
         ) from None
 
 
+def metadata(card: str) -> dict:
+    """The metadata of a card, as the Hub's own reader has them ({} without any).
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    match = REGEX_YAML_BLOCK.search(card)
+    try:
+        data = (yaml.safe_load(match.group(2)) if match else None) or {}
+    except (yaml.YAMLError, RecursionError) as error:
+        raise _unreadable(" ".join(str(error).split())) from None
+    if not isinstance(data, dict):
+        raise _unreadable("they are no keys with values")
+    return data
+
+
 def model_index(card: str) -> list[dict]:
     """The `model-index` of a card, as plain data ([] without one).
 
     Raises:
         UserError: the card's metadata, or its model-index, cannot be read.
     """
-    match = REGEX_YAML_BLOCK.search(card)
-    try:
-        data = (yaml.safe_load(match.group(2)) if match else None) or {}
-        index = data.get("model-index") or []
-        for element in index:
-            for result in element.get("results") or []:
-                result["dataset"]["type"], [metric["type"] for metric in result["metrics"]]
-        return index
-    except (yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"the card's metadata cannot be read ({reason}): mend the top of README.md first") from None
+    index = metadata(card).get("model-index") or []
+    if not isinstance(index, list):
+        raise _unreadable("model-index is no list")
+    for element in index:
+        if not isinstance(element, dict) or not isinstance(element.get("results") or [], list):
+            raise _unreadable("model-index has an element that is no list of results")
+        for number, result in enumerate(element.get("results") or [], start=1):
+            if lacking := _lacking(result):
+                where = f"result {number} of {element.get('name', 'a model')!r}"
+                raise _unreadable(f"model-index, {where}: {lacking}")
+    return index
+
+
+def _lacking(result: object) -> str | None:
+    """What a result of a model-index lacks to be read by the Hub."""
+    if not isinstance(result, dict):
+        return "it is no mapping"
+    for part, keys in (("task", {"type"}), ("dataset", {"type", "name"})):
+        if not isinstance(result.get(part), dict):
+            return f"it has no {part}"
+        if lacking := keys - result[part].keys():
+            return f"its {part} has no {' and no '.join(sorted(lacking))}"
+    metrics = result.get("metrics")
+    if not isinstance(metrics, list):
+        return "it has no list of metrics"
+    complete = all(isinstance(metric, dict) and {"type", "value"} <= metric.keys() for metric in metrics)
+    return None if complete else "a metric of it has no type or no value"
+
+
+def _unreadable(reason: str) -> UserError:
+    return UserError(f"the card's metadata cannot be read ({reason}): mend the top of README.md first")
 
 
 def published(card: str) -> dict[tuple, dict]:
@@ -113,8 +157,9 @@ def merge_results(card: str, results: Sequence[EvalResult], model_name: str) -> 
     return _add(card, wanted, model_name)
 
 
-def copy_results(source: str, target: str) -> str:
-    """The card `target` with every result of the card `source` that it does not speak of itself.
+def copy_results(source: str, target: str, weights_sha256: str | None = None) -> str:
+    """The card `target` with every result of the card `source` that it does not speak of itself; none of ours that was measured on other weights
+    than `weights_sha256`.
 
     Raises:
         UserError: the metadata of one of them cannot be read.
@@ -124,9 +169,16 @@ def copy_results(source: str, target: str) -> str:
     lacking = [
         {**result, "metrics": [metric]}
         for result, metric in _metrics(source)
-        if claim(result["dataset"], metric) not in claims and _without_value(result, metric) not in about
+        if claim(result["dataset"], metric) not in claims
+        and _without_value(result, metric) not in about
+        and not (claim(result["dataset"], metric) and _is_of_others(metric["args"], weights_sha256))
     ]
     return _add(target, lacking, model_index(source)[0].get("name", "model")) if lacking else target
+
+
+def _is_of_others(args: dict, weights_sha256: str | None) -> bool:
+    measured = args.get("weights_sha256")
+    return None not in (measured, weights_sha256) and measured != weights_sha256
 
 
 def _metrics(card: str) -> Iterator[tuple[dict, dict]]:
@@ -145,14 +197,46 @@ def _add(card: str, entries: list[dict], model_name: str) -> str:
     """The card with the entries in its model-index, each in place of what claims the same."""
     if not entries:
         return card
-    claims = {claim(entry["dataset"], entry["metrics"][0]) for entry in entries} - {None}
+    claims = {key for entry in entries if (key := claim(entry["dataset"], entry["metrics"][0]))}
     match = REGEX_YAML_BLOCK.search(card)
     line_break = "\r\n" if "\r\n" in card else "\n"
     head = match.group(2) if match else ""
     head = _edit_metadata(head, entries, claims, model_name).replace("\r\n", "\n").replace("\n", line_break)
     if match:
-        return card[: match.start(2)] + head.removesuffix(line_break) + card[match.end(2) :]
-    return f"---{line_break}{head.removesuffix(line_break)}{line_break}---{line_break}{card}"
+        merged = card[: match.start(2)] + head.removesuffix(line_break) + card[match.end(2) :]
+    else:
+        merged = f"---{line_break}{head.removesuffix(line_break)}{line_break}---{line_break}{card}"
+    _check_reads_back(card, merged, entries, claims)
+    return merged
+
+
+def _check_reads_back(before: str, after: str, entries: list[dict], claims: set[tuple]) -> None:
+    """See that whoever reads the new card finds what was put in, and everything else as it was.
+
+    Raises:
+        UserError: not so; the card has a form that cannot be merged into.
+    """
+    advice = "its metadata have a form into which no result can be merged; write them in plain block style, or add the results by hand"
+    try:
+        old, new = metadata(before), metadata(after)
+        theirs = [(r, m) for r, m in _metrics(before) if claim(r["dataset"], m) not in claims]
+        expected = [_as_read(*pair) for pair in theirs] + [_as_read(entry, entry["metrics"][0]) for entry in entries]
+        found = [_as_read(*pair) for pair in _metrics(after)]
+        others = [{key: value for key, value in data.items() if key != "model-index"} for data in (old, new)]
+        whole = others[0] == others[1] and _sorted(found) == _sorted(expected)
+        ModelCard(after)  # the Hub's own reader, which is stricter about results
+    except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"README.md could not be read any more with the results in it ({error}): {advice}") from None
+    if not whole:
+        raise UserError(f"README.md would not be read as it is meant with the results in it: {advice}")
+
+
+def _as_read(result: dict, metric: dict) -> tuple[dict, dict]:
+    return {key: value for key, value in result.items() if key != "metrics"}, metric
+
+
+def _sorted(pairs: list[tuple[dict, dict]]) -> list[str]:
+    return sorted(yaml_dump([result, metric]) for result, metric in pairs)
 
 
 def _same(entry: dict, result: dict, metric: dict) -> bool:
@@ -164,11 +248,17 @@ def _edit_metadata(head: str, entries: list[dict], claims: set[tuple], model_nam
     root = yaml.compose(head, Loader=yaml.SafeLoader)
     if root is None:
         root = yaml.MappingNode("tag:yaml.org,2002:map", [])
-    key, index = next(((key, value) for key, value in root.value if key.value == "model-index"), (None, None))
-    if key is None or not index.value:
-        added = yaml_dump({"model-index": [{"name": model_name, "results": entries}]}, sort_keys=False)
-        if key is None:
-            return head + ("" if not head or head.endswith("\n") else "\n") + added
+    here = [(key, value) for key, value in root.value if key.value == "model-index"]
+    if len(here) > 1:
+        raise _unreadable(f"the key model-index stands {len(here)} times in it, and only the last would be read")
+    added = yaml_dump({"model-index": [{"name": model_name, "results": entries}]}, sort_keys=False)
+    if not here:
+        # before a line that ends the document, if there is one: what follows it is not read
+        end = re.search(r"^\.\.\.\s*$", head, re.MULTILINE)
+        head, rest = (head[: end.start()], head[end.start() :]) if end else (head, "")
+        return head + ("" if not head or head.endswith("\n") else "\n") + added + rest
+    key, index = here[0]
+    if not index.value:
         return head[: key.start_mark.index] + added + head[_end(head, index) :]
     for element in index.value:
         results = _child(element, "results")
@@ -192,9 +282,10 @@ def _child(node: yaml.Node, name: str) -> yaml.Node | None:
 
 def _replaced(result: yaml.Node, claims: set[tuple]) -> bool:
     """Take our replaced metrics out of a result; True when none is left in it."""
-    metrics = _child(result, "metrics")
-    dataset = _plain(_child(result, "dataset"))
-    metrics.value = [node for node in metrics.value if claim(dataset, _plain(node)) not in claims]
+    metrics, dataset = _child(result, "metrics"), _child(result, "dataset")
+    if metrics is None or dataset is None:
+        return False
+    metrics.value = [node for node in metrics.value if claim(_plain(dataset), _plain(node)) not in claims]
     return not metrics.value
 
 

@@ -14,7 +14,7 @@ from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.files import shipped
 from arch_hf.publishing.card import copy_results, decode
-from arch_hf.publishing.hub import attempt, check_repo_id, read_file, upload_folder
+from arch_hf.publishing.hub import Upload, attempt, check_repo_id, read_file
 
 # A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
 SOURCE_FILES = [
@@ -52,19 +52,20 @@ def publish_checkpoint(
         folder = fetch(source, revision, Path(stage) / "source")
         target = Path(stage) / repo_id.split("/")[-1]
         convert(folder, target, source)
-        compare(folder, target)
+        weights = compare(folder, target)
         text = find_card(repo_id, card, folder)
 
         def with_card() -> None:
-            """The card on the Hub may hold results that were pushed since: they go into the new one."""
+            """The card on the Hub may hold results that were pushed since: they go into the new one, if they are of these weights."""
             there = read_file(repo_id, "README.md", "main") if HfApi().repo_exists(repo_id) else None
-            (target / "README.md").write_text(copy_results(decode(there), text) if there else text, encoding="utf-8")
+            (target / "README.md").write_text(
+                copy_results(decode(there), text, weights) if there else text, encoding="utf-8"
+            )
 
         doing, again = f"publishing {source} to {repo_id}", f"arch-hf publish checkpoint {source} --repo_id {repo_id}"
         attempt(with_card, doing, f"To go on: {again}")
-        return upload_folder(
-            target, repo_id, "model", "Weights as safetensors, and the card", private=private, safe=f"To go on: {again}"
-        )
+        upload = Upload(target, repo_id, "model", "Weights as safetensors, and the card", private=private)
+        return upload.send(safe=f"To go on: {again}")
 
 
 def fetch(source: str, revision: str | None, folder: Path) -> Path:
@@ -112,8 +113,8 @@ def convert(folder: Path, target: Path, source: str) -> None:
         shutil.copy(file, target)
 
 
-def compare(folder: Path, target: Path) -> None:
-    """Every layer's embedding of some noise, before and after: they must be the same to the last bit.
+def compare(folder: Path, target: Path) -> str:
+    """Every layer's embedding of some noise, before and after: they must be the same to the last bit. Returns the SHA-256 of the weights.
 
     Raises:
         UserError: they are not.
@@ -129,6 +130,7 @@ def compare(folder: Path, target: Path) -> None:
         raise UserError(
             f"the safetensors copy gives other embeddings (by up to {abs(old - new).max():.3g}): it was not published"
         )
+    return after.weights_sha256
 
 
 def find_card(repo_id: str, card: Path | None, folder: Path) -> str:

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from arch_hf.data.registry import CORPUS_NAMES, get_corpus
 from arch_hf.errors import UserError
-from arch_hf.publishing.hub import upload_folder
+from arch_hf.publishing.hub import Upload
 
 FACTS_FILE = "arch.json"
 FILES = ["README.md", "eval.yaml", FACTS_FILE]
@@ -37,16 +37,17 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
         print(f"{folder}: this copy lacks {len(facts['missing_clips'])} clips; its card says so", file=sys.stderr)
     shards = [f"data/{split}-*-of-*.parquet" for split in facts["splits"]]
     credits = [Path(name).name for name in facts.get("credits", [])]
-    return upload_folder(
+    upload = Upload(
         folder,
         repo_id,
         "dataset",
         f"{facts['title']}, as read by arch-hf",
         private=private,
-        allow_patterns=FILES + shards + credits,
-        delete_patterns=["data/*.parquet"],
-        safe=f"Nothing is lost; to go on: arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}",
+        only=FILES + shards + credits,
+        delete=["data/*.parquet"],
     )
+    again = f"arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}"
+    return upload.send(safe=f"Nothing is lost; to go on: {again}")
 
 
 def _read_facts(folder: Path) -> dict:

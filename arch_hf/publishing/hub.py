@@ -7,6 +7,7 @@ import re
 import sys
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TypeVar
@@ -22,7 +23,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils import parse_ratelimit_headers
 
-from arch_hf.errors import UserError
+from arch_hf.errors import UserError, redacted
 
 NOTHING = "nothing to change"
 ATTEMPTS = 5  # on top of the six that huggingface_hub itself makes of an upload's parts
@@ -64,7 +65,7 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int =
             if wait is None or wait > LONGEST_WAIT or number >= last:
                 raise UserError(_one_line(f"{doing}: {_explain(cause, wait)}", safe)) from None
             note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {last - 1})"
-            print(_one_line(note), file=sys.stderr)
+            print(redacted(_one_line(note)), file=sys.stderr)
             time.sleep(wait)
     raise AssertionError("unreachable")
 
@@ -146,11 +147,8 @@ def _explain(error: BaseException, wait: float | None) -> str:
 
 
 def _one_line(text: str, safe: str = "") -> str:
-    """One line without the token, also where a server sent it back."""
     text = " ".join(text.split())
-    text = (text[:500] + " ..." if len(text) > 500 else text) + (f". {safe}" if safe else "")
-    token = get_token()
-    return text.replace(token, "***") if token else text
+    return (text[:500] + " ..." if len(text) > 500 else text) + (f". {safe}" if safe else "")
 
 
 def check_repo_id(repo_id: str) -> None:
@@ -171,12 +169,24 @@ def read_file(repo_id: str, path: str, revision: str, repo_type: str = "model") 
         return None
 
 
-Read = Callable[[str], bytes | None]
+@dataclass
+class Head:
+    """The last commit of a model's repository, at one moment."""
+
+    repo_id: str
+    commit: str
+
+    def __post_init__(self):
+        self.read = functools.cache(self._read)
+
+    def _read(self, path: str) -> bytes | None:
+        """A file of it, None if there is none of that name."""
+        return read_file(self.repo_id, path, self.commit)
 
 
 def edit_files(
     repo_id: str,
-    edit: Callable[[Read], Mapping[str, bytes]],
+    edit: Callable[[Head], Mapping[str, bytes]],
     summary: str,
     *,
     description: str = "",
@@ -187,8 +197,8 @@ def edit_files(
     """Change small files of a model repository in one commit, on top of what is there at that moment.
 
     Args:
-        edit: takes a function that reads a file at the head (None if absent) and returns the wanted content of each file. It is
-            called anew when somebody else commits in between, so it must merge, not overwrite.
+        edit: takes the last commit and returns the wanted content of each file. It is called anew when somebody else commits in between, so it
+            must merge, not overwrite.
         create_pr: open a pull request; one that is open already with the same content is left alone.
 
     Returns:
@@ -200,9 +210,8 @@ def edit_files(
     api = HfApi()
 
     def once() -> str:
-        head = api.repo_info(repo_id).sha
-        read = functools.cache(lambda path: read_file(repo_id, path, head))
-        changed = {path: data for path, data in edit(read).items() if data != read(path)}
+        head = Head(repo_id, api.repo_info(repo_id).sha or "main")
+        changed = {path: data for path, data in edit(head).items() if data != head.read(path)}
         if not changed:
             return NOTHING
         if create_pr and (url := _open_pull_request(api, repo_id, summary, changed)):
@@ -212,7 +221,7 @@ def edit_files(
             [CommitOperationAdd(path, data) for path, data in changed.items()],
             commit_message=summary,
             commit_description=description,
-            parent_commit=head,
+            parent_commit=head.commit,
             create_pr=create_pr,
         )
         return commit.pr_url or commit.commit_url
@@ -230,42 +239,49 @@ def _open_pull_request(api: HfApi, repo_id: str, title: str, files: Mapping[str,
     return None
 
 
-def upload_folder(
-    folder: Path,
-    repo_id: str,
-    repo_type: str,
-    summary: str,
-    *,
-    private: bool = False,
-    space_sdk: str | None = None,
-    allow_patterns: list[str] | None = None,
-    delete_patterns: list[str] | None = None,
-    safe: str = "",
-) -> str:
-    """Make the repository if there is none and bring it to the folder's content. Run again, it goes on where it stopped: what
-    the Hub has already is not sent twice, and nothing is committed when nothing differs.
+@dataclass(frozen=True)
+class Upload:
+    """A folder on its way to a repository of type "model", "dataset" or "space"; `only` and `delete` are patterns of the files that are sent, and of
+    those that are removed where the folder does not hold them."""
 
-    Returns:
-        The repository's URL.
-    """
-    check_repo_id(repo_id)
-    api = HfApi()
-    doing = f"publishing {folder.name} to {repo_id}"
+    folder: Path
+    repo_id: str
+    repo_type: str
+    summary: str
+    private: bool = False
+    space_sdk: str | None = None
+    only: list[str] | None = None
+    delete: list[str] | None = None
 
-    def once() -> str:
-        url = api.create_repo(repo_id, repo_type=repo_type, private=private, space_sdk=space_sdk, exist_ok=True)
-        if private and not api.repo_info(repo_id, repo_type=repo_type).private:
+    def send(self, safe: str = "") -> str:
+        """Make the repository if there is none and bring it to the folder's content. Run again, it goes on where it stopped: what
+        the Hub has already is not sent twice, and nothing is committed when nothing differs.
+
+        Returns:
+            The repository's URL.
+
+        Raises:
+            UserError: as `attempt`; or the repository is public and should be private.
+        """
+        check_repo_id(self.repo_id)
+        doing = f"publishing {self.folder.name} to {self.repo_id}"
+        return attempt(lambda: self._once(doing), doing, safe)
+
+    def _once(self, doing: str) -> str:
+        api, kind = HfApi(), self.repo_type
+        url = api.create_repo(
+            self.repo_id, repo_type=kind, private=self.private, space_sdk=self.space_sdk, exist_ok=True
+        )
+        if self.private and not api.repo_info(self.repo_id, repo_type=kind).private:
             raise UserError(
                 f"{doing}: that repository is public; make it private on the Hub first, or take another --repo_id"
             )
         api.upload_folder(
-            repo_id=repo_id,
-            repo_type=repo_type,
-            folder_path=folder,
-            commit_message=summary,
-            allow_patterns=allow_patterns,
-            delete_patterns=delete_patterns,
+            repo_id=self.repo_id,
+            repo_type=kind,
+            folder_path=self.folder,
+            commit_message=self.summary,
+            allow_patterns=self.only,
+            delete_patterns=self.delete,
         )
         return str(url)
-
-    return attempt(once, doing, safe)

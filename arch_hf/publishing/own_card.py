@@ -11,7 +11,7 @@ from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.files import shipped, write_atomically
 from arch_hf.publishing.card import decode, merge_results
-from arch_hf.publishing.results import PAPER, Entry, collect
+from arch_hf.publishing.entries import PAPER, Entry, collect, one_for_each_claim
 
 BEGIN, END = (
     "<!-- arch-hf results: this part is rewritten by arch-hf publish card -->",
@@ -49,6 +49,7 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
         print(f"not in the card: {reason}", file=sys.stderr)
     if not entries:
         raise UserError(f"no card was written, for want of results: {'; '.join(held_back)}")
+    entries = one_for_each_claim(entries)
     repo_id = repo_id or folder.resolve().name
     path = folder / "README.md"
     card = decode(path.read_bytes()) if path.is_file() else _from_template(folder, encoder.describe(), repo_id)
@@ -97,6 +98,6 @@ def _row(entry: Entry) -> str:
     low, high = args.get("ci95", (None, None))
     interval = f"{100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
     doubt = f" ({args['incomplete']})" if "incomplete" in args else ""
-    metric = result.metric_name.split(" (")[0]
+    metric = str(result.metric_name).split(" (")[0]
     protocol = f"{args['protocol']} {args['protocol_version']}"
     return f"| {result.dataset_name}{doubt} | {protocol} | {metric} | {100 * result.metric_value:.2f} | {interval} |"

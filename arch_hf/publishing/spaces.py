@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from arch_hf.errors import UserError
-from arch_hf.publishing.hub import upload_folder
+from arch_hf.publishing.hub import Upload
 
 LEADERBOARD = "leaderboard.html"
 LEADERBOARD_CARD = """\
@@ -69,15 +69,10 @@ def push_leaderboard(report_dir: Path, repo_id: str) -> str:
         folder = Path(stage) / "leaderboard"
         shutil.copytree(report_dir, folder, ignore=shutil.ignore_patterns(".*"))
         (folder / "README.md").write_text(LEADERBOARD_CARD, encoding="utf-8")
-        return upload_folder(
-            folder,
-            repo_id,
-            "space",
-            "Update the leaderboard",
-            space_sdk="static",
-            allow_patterns=["README.md", "leaderboard.*", "*.png", "*.svg", "*.css", "*.js", "*.json"],
-            safe=f"The report is safe in {report_dir}; to go on: arch-hf publish leaderboard {report_dir} --repo_id {repo_id}",
-        )
+        only = ["README.md", "leaderboard.*", "*.png", "*.svg", "*.css", "*.js", "*.json"]
+        upload = Upload(folder, repo_id, "space", "Update the leaderboard", space_sdk="static", only=only)
+        again = f"arch-hf publish leaderboard {report_dir} --repo_id {repo_id}"
+        return upload.send(safe=f"The report is safe in {report_dir}; to go on: {again}")
 
 
 def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
@@ -105,7 +100,6 @@ def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
             (folder / f"{name}.py").write_text(source, encoding="utf-8")
             card = METRIC_CARD.format(name=name, namespace=namespace, summary=summary)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            safe = f"To go on: arch-hf publish metrics --namespace {namespace}"
-            repo_id = f"{namespace}/{name}"
-            urls.append(upload_folder(folder, repo_id, "space", "Update the metric", space_sdk="static", safe=safe))
+            upload = Upload(folder, f"{namespace}/{name}", "space", "Update the metric", space_sdk="static")
+            urls.append(upload.send(safe=f"To go on: arch-hf publish metrics --namespace {namespace}"))
     return urls

@@ -7,7 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from arch_hf.errors import UserError
@@ -61,9 +61,9 @@ class PredictedClips:
     def __init__(self, result_path: str | Path, result: Result):
         path = predictions_path(result_path)
         try:
-            arrays = load(read_predictions(result_path, result))
-            with safe_open(path, framework="numpy") as file:
-                names = json.loads(file.metadata()["clip_ids"])
+            content = read_predictions(result_path, result)
+            arrays, header = load(content), json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+            names = json.loads(header["__metadata__"]["clip_ids"])
             self.arrays = {name: arrays[name] for name in ARRAYS}
             self.clip_ids = [names[clip] for clip in self.arrays["clip"]]
         except FileNotFoundError:
