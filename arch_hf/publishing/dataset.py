@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 from arch_hf.data.registry import CORPUS_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.hub import Upload
+from arch_hf.terminal import say
 
 FACTS_FILE = "arch.json"
 FILES = ["README.md", "eval.yaml", FACTS_FILE]
@@ -34,7 +35,7 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
     check_licence(facts, private)
     check_whole(folder, facts)
     if facts.get("missing_clips"):
-        print(f"{folder}: this copy lacks {len(facts['missing_clips'])} clips; its card says so", file=sys.stderr)
+        say(f"{folder}: this copy lacks {len(facts['missing_clips'])} clips; its card says so", sys.stderr)
     shards = [f"data/{split}-*-of-*.parquet" for split in facts["splits"]]
     credits = [Path(name).name for name in facts.get("credits", [])]
     upload = Upload(

@@ -24,6 +24,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils import parse_ratelimit_headers
 
 from arch_hf.errors import UserError, redacted
+from arch_hf.terminal import say
 
 NOTHING = "nothing to change"
 ATTEMPTS = 5  # on top of the six that huggingface_hub itself makes of an upload's parts
@@ -65,7 +66,7 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int =
             if wait is None or wait > LONGEST_WAIT or number >= last:
                 raise UserError(_one_line(f"{doing}: {_explain(cause, wait)}", safe)) from None
             note = f"{doing}: {_short(cause)}; trying again in {wait:g} s ({number} of {last - 1})"
-            print(redacted(_one_line(note)), file=sys.stderr)
+            say(redacted(_one_line(note)), sys.stderr)
             time.sleep(wait)
     raise AssertionError("unreachable")
 

@@ -12,6 +12,7 @@ from arch_hf.errors import UserError
 from arch_hf.files import shipped, write_atomically
 from arch_hf.publishing.card import decode, merge_results
 from arch_hf.publishing.entries import PAPER, Entry, collect, one_for_each_claim
+from arch_hf.terminal import say
 
 BEGIN, END = (
     "<!-- arch-hf results: this part is rewritten by arch-hf publish card -->",
@@ -46,7 +47,7 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
         results_dir, f"the weights in {folder}", lambda model: model.weights_sha256 == sha, allow_incomplete
     )
     for reason in held_back:
-        print(f"not in the card: {reason}", file=sys.stderr)
+        say(f"not in the card: {reason}", sys.stderr)
     if not entries:
         raise UserError(f"no card was written, for want of results: {'; '.join(held_back)}")
     entries = one_for_each_claim(entries)
