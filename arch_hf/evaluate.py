@@ -269,12 +269,12 @@ def load_encoder(job: Job, ranks: Ranks) -> AudioEncoder:
             job.revision,
             job.dtype or launched,
             device=ranks.device,
-            batch_seconds=job.batch_seconds,
             trust_remote_code=job.trust_remote_code,
         ),
         main_first=True,  # one process downloads, the others find it in the cache
     )
     encoder.model_id = job.model_name or encoder.model_id
+    encoder.batch_seconds = job.batch_seconds
     return encoder
 
 

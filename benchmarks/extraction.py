@@ -24,8 +24,8 @@ from arch_hf.data.clip_index import read_clip_index
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding.corpus import embed_corpus
+from arch_hf.embedding.fast.mixed_lengths import fold_weight_norm
 from arch_hf.embedding.key import EmbedSettings
-from arch_hf.embedding.loading import fold_weight_norm
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 

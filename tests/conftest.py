@@ -17,6 +17,21 @@ def naps(monkeypatch):
     return seconds
 
 
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory):
+    """family -> folder of a tiny checkpoint, made once; not to be changed."""
+    from tiny_models import make_tiny
+
+    root, made = tmp_path_factory.mktemp("tiny"), {}
+
+    def folder(family):
+        if family not in made:
+            made[family] = make_tiny(family, root / family)
+        return made[family]
+
+    return folder
+
+
 @pytest.fixture
 def hub(tmp_path, monkeypatch, naps):
     """The loopback Hub, with the clients of this process sent to it and an empty cache."""

@@ -1,6 +1,8 @@
 """Every family against a plain computation with transformers alone, in any batch, at any layer, and after a reload."""
 
 import functools
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -11,24 +13,12 @@ from transformers import AutoFeatureExtractor, AutoModel
 from arch_hf.embedding import AudioEncoder, NonFiniteError, batching, inputs
 from arch_hf.embedding import encoder as encoder_module
 from arch_hf.embedding.check import sample_clip
+from arch_hf.embedding.families import AudioTower
 from arch_hf.embedding.fast import convolutions
 from arch_hf.embedding.workers import threads
 
 WINDOWED = ("ast", "whisper", "clap", "clap-fused")
 CODECS = ("encodec", "encodec-48k", "dac", "mimi")
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory):
-    """family -> folder of a tiny checkpoint, made once."""
-    root, made = tmp_path_factory.mktemp("tiny"), {}
-
-    def folder(family):
-        if family not in made:
-            made[family] = make_tiny(family, root / family)
-        return made[family]
-
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -93,7 +83,13 @@ def test_arch_v1_is_the_plain_computation(family, pair):
         padding = {"padding": "max_length", "max_length": 198}  # 10 ms frames of 25 ms that fit into 2 s
     elif family not in WINDOWED:
         padding = {"padding": "max_length", "max_length": 2 * rate}
-    expected = plain.states(cut, **padding)[0].mean(1).numpy()
+    final = plain.states(cut, **padding)[0]
+    if family in WINDOWED:  # of the window the 2 s that count: frames, or patches in rows of one frequency
+        final = {
+            "whisper": lambda: final[:, :100],
+            "ast": lambda: final[:, 2:].unflatten(1, (12, 101))[:, :, :19].flatten(1, 2),
+        }.get(family, lambda: final.unflatten(1, (2, 32))[:, :, :7].flatten(1, 2))()
+    expected = final.mean(1).numpy()
     found = encoder.embed(clips, padding="max_length", max_seconds=2)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
@@ -145,9 +141,33 @@ def test_one_padded_batch_is_exact(family, pair, monkeypatch):
     together = encoder.embed(clips, layers="all")
     alone = np.concatenate([encoder.embed([clip], layers="all") for clip in clips])
     assert relative(together, alone) <= 1e-4
-    if encoder.tower.mask_exact:  # it really was one batch
+    if encoder._batches.mixed:  # it really was one batch
         segments = [segment for clip in clips for segment in encoder.inputs.segments(clip, None)]
         assert len(batching.plan(segments, 1000, 1000, encoder.sampling_rate, True)) == 1
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_without_what_is_fast(family, tiny, pair, monkeypatch):
+    """Every module as transformers made it, its weight norm too, and never clips of two lengths in one batch: the same embeddings."""
+    plain, fast = pair(family)
+    monkeypatch.setenv("ARCH_HF_FAST", "0")
+    encoder = AudioEncoder.from_pretrained(tiny(family))
+    assert not encoder.fast and fast.fast and encoder.identity != fast.identity
+    expected = [f"{type(m).__module__}.{type(m).__name__}" for m in AudioTower(plain.model).modules()]
+    assert [f"{type(m).__module__}.{type(m).__name__}" for m in encoder.tower.modules()] == expected
+    assert not any(m._forward_pre_hooks for m in encoder.tower.encoder.modules() if isinstance(m, torch.nn.Conv1d))
+    rate = encoder.sampling_rate
+    clips = clips_of(rate, [rate // 3, rate, rate + 77, rate, 2 * rate])
+    lengths, run = [], encoder._batches.run
+    monkeypatch.setattr(
+        encoder._batches,
+        "run",
+        lambda segments, *rest: lengths.append({s.values.shape for s in segments}) or run(segments, *rest),
+    )
+    for options in ({}, {"padding": "max_length", "max_seconds": 2}):
+        ours, theirs = (e.embed(clips, layers="all", **options) for e in (encoder, fast))
+        assert relative(ours, theirs) <= 1e-5
+    assert all(len(shapes) == 1 for shapes in lengths)
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -193,10 +213,33 @@ def test_windows(pair):
     (clip,) = clips_of(16000, [2 * 16000])  # 198 frames; patches of 16 every 10: 19 of them in the clip
     grid = plain.states([clip])[0][0, 2:].reshape(12, 101, 32)
     np.testing.assert_allclose(ast.embed([clip])[0], grid[:, :19].mean((0, 1)).numpy(), rtol=1e-4, atol=1e-5)
+    (clip,) = clips_of(16000, [ast.inputs.window])  # a full one: all patches, and not the tokens
+    grid = plain.states([clip])[0][0, 2:]
+    np.testing.assert_allclose(ast.embed([clip])[0], grid.mean(0).numpy(), rtol=1e-4, atol=1e-5)
 
+
+def test_clap_hears_a_short_clip_several_times(pair):
+    """2.5 s fill its window of 10 s: all frames are the clip's. 3 s stand there three times, and a second of silence is not pooled."""
     plain, clap = pair("clap")
-    (clip,) = clips_of(48000, [48000 * 3])
-    np.testing.assert_allclose(clap.embed([clip]), plain.states([clip])[0].mean(1), rtol=1e-4, atol=1e-5)
+    full, short = clips_of(48000, [48000 * 5 // 2, 48000 * 3])
+    np.testing.assert_allclose(clap.embed([full]), plain.states([full])[0].mean(1), rtol=1e-4, atol=1e-5)
+    grid = plain.states([short])[0].unflatten(1, (2, 32))
+    np.testing.assert_allclose(clap.embed([short]), grid[:, :, :29].mean((1, 2)), rtol=1e-4, atol=1e-5)
+
+
+def test_padding_on_the_left_is_not_pooled(tiny, tmp_path):
+    """As some trainers save it: a short clip stands at the end of Whisper's window, behind silence."""
+    shutil.copytree(tiny("whisper"), tmp_path / "left")
+    settings = json.loads((tmp_path / "left/preprocessor_config.json").read_text())
+    (tmp_path / "left/preprocessor_config.json").write_text(json.dumps(settings | {"padding_side": "left"}))
+    plain, encoder = Plain("whisper", tmp_path / "left"), AudioEncoder.from_pretrained(tmp_path / "left")
+    (clip,) = clips_of(16000, [5 * 16000])
+    states = plain.states([clip])[0][0]
+    np.testing.assert_allclose(encoder.embed([clip])[0], states[-250:].mean(0).numpy(), rtol=1e-4, atol=1e-5)
+    padded = encoder.embed([clip], padding="max_length", max_seconds=8)
+    np.testing.assert_allclose(padded[0], states[-400:].mean(0).numpy(), rtol=1e-4, atol=1e-5)
+    hidden, times = encoder.frames([clip])[0]
+    assert hidden.shape == (250, 32) and times[0] == 0 and times[-1] == pytest.approx(4.98)
 
 
 def test_stereo_codec_in_chunks(pair):
@@ -268,7 +311,7 @@ def test_convolutions_are_spared_the_padding(tiny, family, monkeypatch):
     monkeypatch.setattr(convolutions._FirstConvolution, "forward", watched)
     quick = encoder.embed(clips, padding="max_length", max_seconds=5.0, layers="all")
     assert max(lengths) < 0.6 * encoder.sampling_rate
-    monkeypatch.setattr(inputs, "_moving", len)
+    monkeypatch.setattr(inputs, "_constant_from", len)
     plain = encoder.embed(clips, padding="max_length", max_seconds=5.0, layers="all")
     assert lengths[-1] >= 5 * encoder.sampling_rate
     assert np.linalg.norm(quick - plain) / np.linalg.norm(plain) < 1e-5

@@ -73,12 +73,12 @@ def test_clips_of_several_lengths_in_one_batch(norm, lengths):
 
 
 @pytest.mark.parametrize("norm", ["group", "layer"])
-@pytest.mark.parametrize("moving", [0, 1, 319, 320, 321, 4000, 7999])
-def test_what_is_constant_to_the_end(norm, moving):
+@pytest.mark.parametrize("constant_from", [0, 1, 319, 320, 321, 4000, 7999])
+def test_what_is_constant_to_the_end(norm, constant_from):
     plain, ours, ends = plain_and_ours(norm)
     values = torch.full((2, 8000), 0.3)
-    values[0, :moving] = torch.randn(moving)
-    ends.moving = moving
+    values[0, :constant_from] = torch.randn(constant_from)
+    ends.constant_from = constant_from
     with torch.inference_mode():
         torch.testing.assert_close(ours(values), plain(values), atol=1e-5, rtol=1e-4)
 

@@ -216,7 +216,7 @@ def test_the_folded_weight_does_not_depend_on_the_number_of_threads():
     """
     code = """
 import hashlib, torch
-from arch_hf.embedding.loading import fold_weight_norm
+from arch_hf.embedding.fast.mixed_lengths import fold_weight_norm
 torch.manual_seed(0)
 conv = torch.nn.utils.parametrizations.weight_norm(torch.nn.Conv1d(192, 192, 128, groups=16), dim=2)
 plain = conv.weight.detach().clone()

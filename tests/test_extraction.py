@@ -297,7 +297,7 @@ def test_feature_extractors_work_in_worker_processes(family, tmp_path, monkeypat
     monkeypatch.setattr(extraction, "BATCH_SECONDS", {"gpu": 1.0})
     for i, item in enumerate(extraction._decoded_ahead(prepared, workers=2)):
         for (there,), (here,) in zip(unpack(*item().packed), unpack(*prepared[i].packed), strict=True):
-            assert (there.samples, there.total, there.moving) == (here.samples, here.total, here.moving)
+            assert (there.samples, there.total, there.constant_from) == (here.samples, here.total, here.constant_from)
             torch.testing.assert_close(there.values, here.values)
 
 

@@ -1,45 +1,35 @@
-"""Clips of any lengths in one batch, each with the hidden states that it has alone.
+"""Which segments go through the model together, and how: those of one length, one behind the other.
 
-Two things in a waveform encoder see past the end of a clip although the attention is masked: the group norm of the
-first convolution, whose statistics run over time, and convolutions over time that pad the sequence themselves. Both
-are told here where each clip ends. What goes together is planned: a pass costs something by itself, and so does padding.
+What goes together is planned: a pass costs something by itself, and so does padding. Batches of several lengths are in
+`fast.mixed_lengths`; without that the plan never mixes lengths.
 """
 
 import itertools
 from collections.abc import Sequence
 
 import torch
-from torch import nn
 
 from arch_hf.embedding.families import AudioTower
-from arch_hf.embedding.fast.convolutions import ClipEnds, WaveformConvolutions
-from arch_hf.embedding.fast.fourier import FourierConvolution
 from arch_hf.embedding.inputs import Segment
 
 
-def watch_clip_ends(tower: AudioTower) -> ClipEnds:
-    """Tell the group norm and the padding convolutions of an encoder where clips end, through the object returned."""
-    ends = ClipEnds()
-    for parent in list(tower.modules()):
-        for name, module in parent.named_children():
-            if isinstance(module, nn.Conv1d) and module.padding != (0,):
-                if FourierConvolution.takes(module):
-                    module = FourierConvolution(module)
-                    setattr(parent, name, module)
-                module.register_forward_pre_hook(ends.silence_padding)
-    extractor = getattr(tower.encoder, "feature_extractor", None)
-    if WaveformConvolutions.takes(extractor):
-        tower.encoder.feature_extractor = WaveformConvolutions(extractor, ends)
-    elif extractor is not None:  # of another make than its family's: it cannot be told
-        tower.mask_exact = False
-    return ends
+class EqualLengths:
+    """Runs batches of segments of one shape through an audio tower, which is just as transformers made it."""
 
+    mixed = False
 
-def leave_as_it_is(tower: AudioTower) -> None:
-    """Keep torch.compile away from the modules of our own: what they compute on depends on where the clips of a batch end."""
-    for module in tower.modules():
-        if isinstance(module, (WaveformConvolutions, FourierConvolution)):
-            module.forward = torch.compiler.disable(module.forward)
+    def __init__(self, tower: AudioTower, device: torch.device, dtype: torch.dtype):
+        self.tower = tower.to(device, dtype)
+        self.device, self.dtype = device, dtype
+
+    def compile(self) -> None:
+        """Through torch.compile."""
+        self.tower.encoder.compile(dynamic=True)
+
+    def run(self, segments: Sequence[Segment], all_layers: bool) -> tuple[list[torch.Tensor], None]:
+        """One batch through the encoder: hidden states [segments, frames, dim], of which all frames are the segments' own."""
+        values = torch.stack([segment.values for segment in segments])
+        return self.tower(values.to(self.device, self.dtype), all_layers), None
 
 
 def plan(
@@ -85,26 +75,3 @@ def _cut(order: list[int], segments: Sequence[Segment], most: float, per_pass: f
         batches.append(order[begin[end] : end])
         end = begin[end]
     return batches[::-1]
-
-
-def run(tower: AudioTower, ends: ClipEnds, segments: Sequence[Segment], device, dtype, all_layers: bool):
-    """One batch through the encoder: hidden states [segments, frames, dim], and each segment's count of frames [segments] on the CPU, or
-    None where all frames are every segment's."""
-    values, lengths = (
-        [segment.values for segment in segments],
-        torch.tensor([len(segment.values) for segment in segments]),
-    )
-    try:
-        if (lengths == lengths[0]).all():
-            ends.moving = max(segment.moving for segment in segments)
-            return tower(torch.stack(values).to(device, dtype), all_layers=all_layers), None
-        values = nn.utils.rnn.pad_sequence(values, batch_first=True).to(device, dtype)
-        mask = (torch.arange(values.shape[1]) < lengths[:, None]).long()
-        frames = lengths
-        if values.ndim == 2:  # waveforms; a spectrogram's frames are the encoder's
-            ends.samples = lengths.to(device)
-            frames = tower.encoder._get_feat_extract_output_lengths(lengths).long()
-        ends.frames = frames.to(device)
-        return tower(values, attention_mask=mask.to(device), all_layers=all_layers), frames
-    finally:
-        ends.samples = ends.frames = ends.moving = None

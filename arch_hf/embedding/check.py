@@ -7,10 +7,11 @@ import numpy as np
 import torch
 
 from arch_hf.embedding.encoder import AudioEncoder
-from arch_hf.embedding.inputs import hop, receptive_field
+from arch_hf.embedding.timing import FrameGrid, receptive_field
 from arch_hf.errors import UserError
 
 INVARIANCE_LIMIT = 1e-4  # relative, float32
+CLIP_SECONDS = (0.5, 5, 10)
 COSINE_LIMIT = 0.999  # below it bfloat16 is advised against
 
 
@@ -54,27 +55,41 @@ def speed(encoder: AudioEncoder, seconds: float = 5, clips: int = 4) -> float:
     return seconds * clips / (time.perf_counter() - start)
 
 
+def seconds_per_clip(encoder: AudioEncoder, seconds: float) -> float:
+    """How long one clip takes by itself."""
+    clip = [sample_clip(seconds, encoder.sampling_rate, 0)]
+    encoder.embed(clip)
+    start = time.perf_counter()
+    encoder.embed(clip)
+    return time.perf_counter() - start
+
+
 def frames_of(encoder: AudioEncoder) -> list[tuple[str, str]]:
     """How the encoder cuts time: from the configuration where it says so, else measured."""
-    inputs, rate = encoder.inputs, encoder.sampling_rate
-    config = encoder.tower.config
+    inputs, rate, timing = encoder.inputs, encoder.sampling_rate, encoder.timing
     lines = []
     if inputs.window:
-        frames = encoder.n_frames(rate)
-        lines.append(("window", f"{inputs.window / rate:g} s, {frames} frames; longer clips are taken in windows"))
-    step = hop(config)
-    if step is None and not inputs.window:
-        one, eleven = (encoder.n_frames(seconds * rate) for seconds in (1, 11))
-        step = 10 * rate / (eleven - one) if eleven > one else None
-    if step:
-        lines.append(("hop", f"{step:g} samples, {rate / step:g} frames a second"))
-    elif not inputs.window:
+        lines.append(
+            (
+                "window",
+                f"{inputs.window / rate:g} s, {encoder.n_frames(rate)} frames: a shorter clip costs as much, a longer one is taken in windows",
+            )
+        )
+    if timing is None:
         lines.append(("hop", "none: one frame a clip"))
-    field = receptive_field(config)
+    else:
+        lines.append(("hop", _hop(timing.final, rate)))
+        if timing.between.hop != timing.final.hop:
+            lines.append(("hop between layers", _hop(timing.between, rate)))
+    field = receptive_field(encoder.tower.config)
     if field:
         lines.append(("receptive field", f"{field} samples, {1000 * field / rate:g} ms"))
     lines.append(("shortest clip", f"{inputs.minimum()} samples; shorter ones are zero-padded to it"))
     return lines
+
+
+def _hop(grid: FrameGrid, rate: int) -> str:
+    return f"{grid.hop:g} samples, {rate / grid.hop:g} frames a second"
 
 
 def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remote_code: bool = False) -> Check:
@@ -105,6 +120,8 @@ def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remot
     lines.append(("batch invariance", f"{error:.1e} relative, over {len(lengths)} clips of 400 samples to 9.9 s"))
     if not error <= INVARIANCE_LIMIT:
         problems.append(f"embeddings depend on batch mates ({error:.1e}, at most {INVARIANCE_LIMIT:g} is allowed)")
+    costs = ", ".join(f"{1000 * seconds_per_clip(encoder, n):.0f} ms for {n:g} s" for n in CLIP_SECONDS)
+    lines.append(("a clip by itself", f"{costs} on {encoder.device.type}"))
     clips = [sample_clip(seconds, rate, 100 + i) for i, seconds in enumerate((0.5, 1, 2, 4))]
     full, fast = encoder.embed(clips), speed(encoder)
     lines.append(("speed, float32", f"{fast:.1f} s of audio per second on {encoder.device.type}"))

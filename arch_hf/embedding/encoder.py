@@ -1,23 +1,35 @@
-"""AudioEncoder: any audio model of transformers as a function from clips to vectors."""
+"""AudioEncoder: any audio model of transformers as a function from clips to vectors.
+
+a clip -> segments, as the feature extractor makes them -> batches -> hidden states -> their mean over time
+"""
 
 import copy
+import functools
 import itertools
-from collections.abc import Sequence
+import os
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 
+from arch_hf.compat.transformers_internals import attention_of
 from arch_hf.embedding import batching
 from arch_hf.embedding.families import AudioTower
-from arch_hf.embedding.inputs import Inputs, Segment, own_frames
+from arch_hf.embedding.fast.mixed_lengths import MixedLengths
+from arch_hf.embedding.inputs import Inputs, Segment, as_waveforms
 from arch_hf.embedding.key import code_of, digest_of, float32_products, settings_of
-from arch_hf.embedding.loading import Loaded, fold_weight_norm, hash_weights, load, one_line, parse_dtype
+from arch_hf.embedding.loading import Loaded, hash_weights, load, one_line, parse_dtype
+from arch_hf.embedding.pooling import Frames, counted_frames, mean_over_time, times_of
+from arch_hf.embedding.timing import Timing, timing_of
 from arch_hf.errors import UserError
 from arch_hf.names import public_name
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
-POOLING_VERSION = 2
+POOLING_VERSION = 3
+
+# Set to 0, it stands for `fast=False`: every encoder just as transformers makes it, clips of one length together.
+FAST_VARIABLE = "ARCH_HF_FAST"
 
 # Seconds of audio that go through the model at once. It bounds the memory, of all hidden states too.
 _BATCH_SECONDS = {"cpu": 12, "cuda": 480}
@@ -49,6 +61,8 @@ class AudioEncoder:
         embedding_size: of a clip's vector.
         n_layers: number of hidden states, the input of the first layer among them: layers are 0 ... n_layers - 1.
         dtype, device: of the computation; embeddings are float32 always.
+        fast: whether clips of several lengths go together, through convolutions in another form (see `arch_hf.embedding.fast`).
+        batch_seconds: of audio that go through the model at once, which bounds the memory; None, as it is at first: what suits the device.
         thread_safe: whether copies of it (see `copy_for_thread`) may run in several threads at once.
 
     Example:
@@ -57,10 +71,17 @@ class AudioEncoder:
         (2, 128)
     """
 
-    # Seconds of audio that go through the model at once; None: what suits the device.
     batch_seconds: float | None = None
 
-    def __init__(self, loaded: Loaded, model_id: str, dtype: torch.dtype = torch.float32, device="cpu", compiled=False):
+    def __init__(
+        self,
+        loaded: Loaded,
+        model_id: str,
+        dtype: torch.dtype = torch.float32,
+        device: torch.device | str = "cpu",
+        compiled: bool = False,
+        fast: bool = True,
+    ):
         tower = AudioTower(loaded.model).eval().requires_grad_(False)
         self.model_id = public_name(model_id)
         self.revision = loaded.revision
@@ -69,19 +90,17 @@ class AudioEncoder:
         self.code_sha256 = code_of(loaded.model, loaded.model.config, loaded.feature_extractor)
         self.config = settings_of(loaded.model.config, own_code=self.code_sha256 is not None)
         self.compiled = compiled
-        self.attention = getattr(loaded.model.config, "_attn_implementation", None)
+        self.attention = attention_of(getattr(tower.encoder, "config", tower.config))
         self.n_parameters = sum(p.numel() for p in tower.encoder.parameters())
-        self.dtype = dtype
-        self.device = torch.device(device)
-        fold_weight_norm(tower.encoder)
+        self.dtype, self.device, self.fast = dtype, torch.device(device), fast
         try:
             self.inputs = Inputs(loaded.feature_extractor, tower)
             self.sampling_rate = self.inputs.rate
-            self.tower = tower.to(self.device, dtype)
-            self._ends = batching.watch_clip_ends(tower)
-            probe = self.inputs.segments(np.zeros(self.sampling_rate, np.float32), None)[0].values
+            self._batches = (MixedLengths if fast else batching.EqualLengths)(tower, self.device, dtype)
+            self.tower = tower
+            second = self.inputs.segments(np.zeros(self.sampling_rate, np.float32), None)[0].values
             with torch.inference_mode():
-                states = tower.learn_layout(probe[None].to(self.device, dtype))
+                states = tower.learn_layout(second[None].to(self.device, dtype))
         except (RuntimeError, ValueError, IndexError, TypeError, AttributeError) as error:
             raise UserError(
                 f"{model_id}: {self.model_class} does not run on what {type(loaded.feature_extractor).__name__} makes, "
@@ -92,20 +111,19 @@ class AudioEncoder:
         self.n_layers = len(states)
         self.embedding_size = states[-1].shape[-1]
         if compiled:
-            batching.leave_as_it_is(tower)
-            tower.encoder.compile(dynamic=True)
+            self._batches.compile()
 
     @classmethod
     def from_pretrained(
         cls,
-        model_id,
-        revision=None,
-        dtype=None,
+        model_id: str | os.PathLike,
+        revision: str | None = None,
+        dtype: torch.dtype | str | None = None,
         *,
-        device="cpu",
-        batch_seconds: float | None = None,
-        trust_remote_code=False,
-        compiled=False,
+        device: torch.device | str = "cpu",
+        trust_remote_code: bool = False,
+        compiled: bool = False,
+        fast: bool | None = None,
     ) -> "AudioEncoder":
         """Load an encoder by its Hub id or from a folder, or one of the built-in baselines "logmel" and "mfcc".
 
@@ -114,9 +132,10 @@ class AudioEncoder:
             revision: commit, branch or tag of a Hub model.
             dtype: torch.float32 (None), torch.bfloat16 or torch.float16, or the name of one.
             device: where to compute.
-            batch_seconds: seconds of audio that go through the model at once, which bounds the memory; by default what suits the device.
             trust_remote_code: run the model's own code, if it brings any.
             compiled: through torch.compile; worth its minutes only for long runs.
+            fast: False leaves every module as transformers made it: slower, the same to rounding. None: as the environment's ARCH_HF_FAST
+                says (0 or 1), else True.
 
         Raises:
             UserError: if the id is unknown, the model takes no audio, or a weight or file is missing.
@@ -126,9 +145,9 @@ class AudioEncoder:
             26
         """
         dtype = parse_dtype(dtype)
-        encoder = cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled)
-        encoder.batch_seconds = batch_seconds
-        return encoder
+        if fast is None:
+            fast = os.environ.get(FAST_VARIABLE, "1") != "0"
+        return cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled, fast)
 
     def copy_for_thread(self) -> "AudioEncoder":
         """The same encoder for another thread: it shares the weights, but not what modules keep in themselves while they run (the
@@ -142,7 +161,8 @@ class AudioEncoder:
         """
         copied = copy.copy(self)
         weights = itertools.chain(self.tower.parameters(), self.tower.buffers())
-        copied.tower, copied._ends = copy.deepcopy((self.tower, self._ends), {id(weight): weight for weight in weights})
+        copied._batches = copy.deepcopy(self._batches, {id(weight): weight for weight in weights})
+        copied.tower = copied._batches.tower
         return copied
 
     @property
@@ -166,6 +186,7 @@ class AudioEncoder:
             "attention": self.attention,
             "float32_products": float32_products(),
             "compiled": self.compiled,
+            "fast": self.fast,
             "pooling": POOLING_VERSION,
         }
 
@@ -202,14 +223,14 @@ class AudioEncoder:
             waveforms: float32 [samples] each, at `sampling_rate`, any mix of lengths.
             padding: "none": every clip as long as it is, pooled over its own frames; its embedding does not depend on
                 its batch mates. "max_length" (arch-v1): cut to `max_seconds`, zero-padded to that by the model's own
-                feature extractor, no attention mask, pooled over all frames, padding included.
+                feature extractor, no attention mask, pooled over the frames of these seconds, padding included.
             max_seconds: for padding="max_length".
             layers: "last" or "all"; the last of all is the same as "last".
 
         A clip shorter than the encoder's receptive field is zero-padded to it. Encoders of one fixed window (Whisper
-        30 s, AST 10 s, CLAP 10 s) take a longer clip in consecutive windows; with padding="none" the frames that hold
-        the clip's own sound are pooled (CLAP fills its window by repeating the clip: all of them). Other encoders
-        take a clip of any length whole: the caller cuts.
+        30 s, AST 10 s, CLAP 10 s) take a longer clip in consecutive windows; of a window that a clip does not fill, the frames
+        that hold the clip's own sound are pooled, under "max_length" those of its first `max_seconds` (CLAP fills its window by
+        repeating the clip: under "none" its repetitions count). Other encoders take a clip of any length whole: the caller cuts.
 
         Returns:
             float32 [clips, embedding_size], or [clips, n_layers, embedding_size] for layers="all".
@@ -223,20 +244,23 @@ class AudioEncoder:
             >>> encoder.embed(clips, padding="max_length", max_seconds=1.0, layers="all").shape
             (2, 1, 128)
         """
-        max_seconds = self._check_arguments(waveforms, padding, max_seconds, layers)
-        clips = [self.inputs.segments(waveform, max_seconds) for waveform in waveforms]
-        return self.embed_segments(clips, own_only=padding == "none", layers=layers)
+        if padding not in ("none", "max_length"):
+            raise ValueError(f'padding is "none" or "max_length", not {padding!r}')
+        if padding == "max_length" and not (max_seconds and max_seconds > 0):
+            raise ValueError('padding="max_length" needs max_seconds > 0')
+        seconds = max_seconds if padding == "max_length" else None
+        return self.embed_segments([self.inputs.segments(clip, seconds) for clip in as_waveforms(waveforms)], layers)
 
-    def embed_segments(self, clips: Sequence[list[Segment]], own_only: bool, layers: str = "last") -> np.ndarray:
-        """As `embed`, for clips that `inputs.segments` has prepared; `own_only` for padding="none"."""
+    def embed_segments(self, clips: Sequence[list[Segment]], layers: str = "last") -> np.ndarray:
+        """As `embed`, for clips that `inputs.segments` has prepared."""
+        if layers not in ("last", "all"):
+            raise ValueError(f'layers is "last" or "all", not {layers!r}')
         all_layers = layers == "all"
         flat = [segment for segments in clips for segment in segments]
         clip_of = np.repeat(np.arange(len(clips)), [len(segments) for segments in clips])
-        kind = "cpu" if self.device.type == "cpu" else "cuda"
-        limits = self.batch_seconds or _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
         means, counts, order = [], [], []
-        for batch in batching.plan(flat, *limits, self.sampling_rate, self.tower.mask_exact):
-            mean, count = self._pool([flat[i] for i in batch], all_layers, own_only)
+        for batch, states, frames in self._hidden_states(flat, all_layers):
+            mean, count = self._pool([flat[i] for i in batch], states, frames)
             means.append(mean)  # left on the device, which need not wait
             counts += count
             order += batch
@@ -247,68 +271,109 @@ class AudioEncoder:
             np.add.at(totals, clip_of[order], torch.cat(means).double().cpu().numpy() * share[:, None, None])
             np.add.at(weights, clip_of[order], share)
         out = (totals / np.maximum(weights, 1)[:, None, None]).astype(np.float32)
-        self._check_finite(out, clips, all_layers)
+        self._check_finite(out, clips)
         return out if all_layers else out[:, 0]
 
+    def frames(self, waveforms: Sequence[np.ndarray], layer: int = -1) -> list[Frames]:
+        """The hidden states of each clip over time, at one layer. Their mean is what `embed` gives with padding="none"; like that,
+        they do not depend on batch mates.
+
+        Args:
+            waveforms: float32 [samples] each, at `sampling_rate`, any mix of lengths.
+            layer: 0 ... n_layers - 1, or -1 for the last one.
+
+        Returns:
+            `states` float32 [frames, embedding_size] and `times` float64 [frames] in seconds for each clip. Where an encoder cuts its
+            spectrogram into patches, those of one time are averaged. CLAP hears a short clip several times over: its times begin anew with
+            each repetition. An encoder that makes one frame of a whole clip (the baselines) has it in the middle.
+
+        Raises:
+            NonFiniteError: as `embed`.
+
+        Example:
+            >>> encoder = AudioEncoder.from_pretrained("logmel")
+            >>> states, times = encoder.frames([np.ones(16000, np.float32)])[0]
+            >>> states.shape, times.tolist()
+            ((1, 128), [0.5])
+        """
+        if not -self.n_layers <= layer < self.n_layers:
+            raise ValueError(f"layer is {layer}, but there are layers 0 to {self.n_layers - 1}")
+        clips = [self.inputs.segments(waveform, None) for waveform in as_waveforms(waveforms)]
+        flat = [segment for segments in clips for segment in segments]
+        layer %= self.n_layers
+        last = layer == self.n_layers - 1
+        grid = self.timing and (self.timing.final if last else self.timing.between)
+        parts: dict[int, Frames] = {}
+        for batch, states, lengths in self._hidden_states(flat, not last):
+            state = states[-1 if last else layer]
+            for i, own, hidden in zip(
+                batch, self._counted([flat[i] for i in batch], state, lengths), state, strict=True
+            ):
+                times = times_of(flat[i], len(hidden), grid, self.sampling_rate)
+                parts[i] = Frames(hidden[own].float().cpu().numpy(), times[own])
+        in_order = (parts[i] for i in range(len(flat)))
+        joined = [list(itertools.islice(in_order, len(segments))) for segments in clips]
+        out = [Frames(*(np.concatenate(arrays) for arrays in zip(*frames, strict=True))) for frames in joined]
+        if out:
+            self._check_finite(np.stack([frames.states.mean(0) for frames in out])[:, None], clips)
+        return out
+
+    @functools.cached_property
+    def timing(self) -> Timing | None:
+        """When the frames of the hidden states are; None for an encoder that makes one frame of a whole clip."""
+        return timing_of(self.tower, self.inputs, self.n_frames)
+
     @torch.inference_mode()
-    def n_frames(self, samples: int) -> int:
-        """Frames of the last hidden state for a clip of so many samples (of one window, where the encoder has one).
+    def n_frames(self, samples: int, layer: int = -1) -> int:
+        """Frames of a hidden state for a clip of so many samples (of one window, where the encoder has one).
 
         Example:
             >>> AudioEncoder.from_pretrained("logmel").n_frames(16000)
             1
         """
         segment = self.inputs.segments(np.zeros(samples, np.float32), None)[0]
-        return batching.run(self.tower, self._ends, [segment], self.device, self.dtype, False)[0][-1].shape[1]
+        return self._batches.run([segment], layer != -1)[0][layer].shape[1]
 
     @torch.inference_mode()
-    def _pool(self, segments: list[Segment], all_layers: bool, own_only: bool) -> tuple[torch.Tensor, list[int]]:
-        """Mean over frames, float32 [segments, layers, dim] on the device, and how many frames: those of the final state."""
-        states, frames = batching.run(self.tower, self._ends, segments, self.device, self.dtype, all_layers)
-        means, counts = [], []
-        for state in states:  # each is pooled at once, and of the padded or windowed ones only what is the clip's own
-            n = state.shape[1]
-            own = None
-            if frames is not None:
-                own = torch.arange(n) < frames[:, None]
-            elif own_only:
-                masks = [own_frames(self.tower, self.inputs, segment, n) for segment in segments]
-                if any(mask is not None for mask in masks):
-                    full = torch.ones(n, dtype=torch.bool)
-                    own = torch.stack([full if mask is None else mask for mask in masks])
-            if own is None:
-                means.append(state.float().mean(1))
-                counts = [n] * len(segments)
-            else:
-                counts = own.sum(1).tolist()
-                weights = own.float().to(self.device)
-                means.append((state.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True))
-        return torch.stack(means, dim=1), counts
+    def _hidden_states(
+        self, segments: Sequence[Segment], all_layers: bool
+    ) -> Iterator[tuple[list[int], list[torch.Tensor], torch.Tensor | None]]:
+        """For each batch: which segments, their hidden states [segments, frames, dim], and how many frames each has, None for all."""
+        kind = "cpu" if self.device.type == "cpu" else "cuda"
+        limits = self.batch_seconds or _BATCH_SECONDS[kind], _PASS_SECONDS[kind]
+        for batch in batching.plan(segments, *limits, self.sampling_rate, self._batches.mixed):
+            states, frames = self._batches.run([segments[i] for i in batch], all_layers)
+            yield batch, states, frames
 
-    def _check_arguments(self, waveforms, padding, max_seconds, layers) -> float | None:
-        if padding not in ("none", "max_length"):
-            raise ValueError(f'padding is "none" or "max_length", not {padding!r}')
-        if layers not in ("last", "all"):
-            raise ValueError(f'layers is "last" or "all", not {layers!r}')
-        if padding == "max_length" and not (max_seconds and max_seconds > 0):
-            raise ValueError('padding="max_length" needs max_seconds > 0')
-        for i, waveform in enumerate(waveforms):
-            if getattr(waveform, "ndim", None) != 1 or len(waveform) == 0:
-                raise ValueError(f"waveform {i} is not a 1-D array with samples in it")
-        return max_seconds if padding == "max_length" else None
+    def _counted(self, segments: Sequence[Segment], state: torch.Tensor, frames: torch.Tensor | None) -> list[slice]:
+        """Which frames of a hidden state are each segment's own."""
+        if frames is not None:
+            return [slice(0, n) for n in frames.tolist()]
+        return [counted_frames(segment, self.inputs, state.shape[1]) for segment in segments]
 
-    def _check_finite(self, out: np.ndarray, clips: Sequence[list[Segment]], all_layers: bool) -> None:
+    @torch.inference_mode()
+    def _pool(
+        self, segments: Sequence[Segment], states: Sequence[torch.Tensor], frames: torch.Tensor | None
+    ) -> tuple[torch.Tensor, list[int]]:
+        """Mean over each segment's frames, float32 [segments, layers, dim] on the device, and how many these are in the last state."""
+        counted = [self._counted(segments, state, frames) for state in states]
+        means = [mean_over_time(state, parts) for state, parts in zip(states, counted, strict=True)]
+        return torch.stack(means, dim=1), [part.stop - part.start for part in counted[-1]]
+
+    def _check_finite(self, out: np.ndarray, clips: Sequence[list[Segment]]) -> None:
+        """Refuse vectors [clips, layers, dim] with NaN or infinity in them."""
         bad = np.flatnonzero(~np.isfinite(out).all(axis=(1, 2)))
         if len(bad) == 0:
             return
         clip = int(bad[0])
-        states = out[clip]
-        if not all_layers:  # once more, to name the layer in which it began
-            states = self._pool(clips[clip][:1], True, True)[0][0].cpu().numpy()
-        broken = np.flatnonzero(~np.isfinite(states).all(axis=1))
+        # Once more, to name the layer in which it began.
+        first = clips[clip][:1]
+        _, hidden, frames = next(self._hidden_states(first, True))
+        broken = np.flatnonzero(~np.isfinite(self._pool(first, hidden, frames)[0][0].cpu().numpy()).all(axis=1))
         layer = int(broken[0]) if len(broken) else self.n_layers - 1
-        name = str(self.dtype).removeprefix("torch.")
         advice = "check the clip and the weights" if self.dtype == torch.float32 else "try --dtype float32"
         raise NonFiniteError(
-            f"clip {clip}: hidden state {layer} of {self.model_id} is not finite in {name}; {advice}", clip, layer
+            f"clip {clip}: hidden state {layer} of {self.model_id} is not finite in {self.dtype_name}; {advice}",
+            clip,
+            layer,
         )

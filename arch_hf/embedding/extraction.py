@@ -369,7 +369,7 @@ def extract(encoder, corpus: CorpusData, store: EmbeddingStore, plan: Extraction
     clips = _Prepare(todo, audio_of, encoder.inputs.without_model(), settings.max_seconds, padded)
     writer = _Writer(store)
     label = "encode" if ranks.size == 1 else f"encode (share 1 of {ranks.size})"
-    encoded = _encode(encoder, clips, streamed=corpus.order is not None, own_only=not padded, layers=settings.layers)
+    encoded = _encode(encoder, clips, streamed=corpus.order is not None, layers=settings.layers)
     bar = progress_bar(label, sum(map(len, todo)), ranks.is_main)
     try:
         with ended_by_exception(), bar, contextlib.closing(encoded):

@@ -1,6 +1,6 @@
 """Which part of a loaded model is the audio encoder, and how it is called: the one place that knows families apart.
 
-A model is told by its structure (what it takes, whether it has a decoder or a quantiser), never by a checkpoint's name.
+A model is recognised by its structure (what it takes, whether it has a decoder or a quantiser), never by a checkpoint's name.
 
 | structure | encoder | examples |
 |---|---|---|
@@ -9,6 +9,8 @@ A model is told by its structure (what it takes, whether it has a decoder or a q
 | encoder, quantiser, decoder | the encoder, up to the quantiser | EnCodec, DAC, Mimi |
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from transformers import PreTrainedModel
@@ -16,21 +18,6 @@ from transformers import PreTrainedModel
 from arch_hf.errors import UserError
 
 AUDIO_INPUTS = ("input_values", "input_features")
-
-# The families in which a padded clip under an attention mask has the hidden states it has alone, once the group norm of
-# the extractor and the convolutions over time are told where the clip ends (`batching`). The tests hold each to 1e-4.
-# All others are batched with clips of the same length only: SEW pools frames in pairs, SeamlessM4T's and wav2vec2's
-# adapters stride over the end, codecs reflect at it.
-MASK_EXACT = (
-    "wav2vec2",
-    "hubert",
-    "wavlm",
-    "data2vec-audio",
-    "unispeech",
-    "unispeech-sat",
-    "wav2vec2-conformer",
-    "wav2vec2-bert",
-)
 
 
 def takes_audio(model) -> bool:
@@ -69,22 +56,23 @@ def audio_tower(model: nn.Module) -> tuple[nn.Module, str]:
         if isinstance(part, PreTrainedModel) and takes_audio(part) and not name.endswith("decoder")
     ]
     if len(parts) != 1:
-        found = ", ".join(name for name, _ in parts) or "none"
+        names = ", ".join(name for name, _ in parts) or "none"
         raise UserError(
-            f"{type(model).__name__} is no audio encoder that can be told: it takes {model.main_input_name}, and of its "
-            f"parts exactly one should take {' or '.join(AUDIO_INPUTS)} (found: {found})"
+            f"{type(model).__name__} has no audio encoder that can be recognised: it takes {model.main_input_name}, and of its "
+            f"parts exactly one should take {' or '.join(AUDIO_INPUTS)} (there are: {names})"
         )
     name, part = parts[0]
     return part, f"{name}."
 
 
 class AudioTower(nn.Module):
-    """The audio encoder of a loaded model, giving all its hidden states in one form: [batch, frames, dim] each.
+    """The audio encoder of a loaded model, giving all its hidden states in one form: [batch, frames, dim] each, frames over time.
 
     The last one is the model's final output (`last_hidden_state`, after the final norm where there is one; a codec's
     latents before quantisation). It takes the place of the last recorded hidden state when both have the same frames,
-    and follows it otherwise (after an adapter, SEW's upsampling, Mimi's downsampling). Hidden states of another width
-    than the final one (CLAP's early stages) are left out: they do not fit in one array.
+    and follows it otherwise (after an adapter, SEW's upsampling). Where a model cuts its spectrogram into patches (AST, CLAP), those of
+    one time and several frequencies are averaged, and tokens that stand for no time are left out. Hidden states of another width than
+    the final one (CLAP's early stages) are left out: they do not fit in one array.
     """
 
     def __init__(self, model: nn.Module):
@@ -93,33 +81,45 @@ class AudioTower(nn.Module):
         self.config = model.config
         self.encoder, self.prefix = audio_tower(model)
         self.input_name = "input_values" if self.codec else self.encoder.main_input_name
-        self.mask_exact = model.config.model_type in MASK_EXACT and not getattr(model.config, "add_adapter", False)
         # CLAP's fusion mixes in random crops of clips longer than its window; here such clips are windowed instead.
         self.fusion = getattr(getattr(self.encoder, "config", None), "enable_fusion", False)
+        self.patches = patch_grid(self.encoder.config) if hasattr(self.encoder, "config") else None
+        self.frequencies = 1  # of an image of patches, one above the other at one time
         self.final_follows = False  # the final output has other frames than the last hidden state: it is one more
 
     def learn_layout(self, values: torch.Tensor) -> list[torch.Tensor]:
-        """Learn from one clip, long enough to tell, whether the final output is one more hidden state; return all."""
-        *states, final = self._states(values, None, True)
-        self.final_follows = bool(states) and _grid(states[-1]) != _grid(final)
+        """Learn from one clip of a second or more in which form the hidden states come; return them as `forward` does."""
+        *states, final = self._states(values, True)
+        self.frequencies = final.shape[2] if final.ndim == 4 else 1
+        self.final_follows = bool(states) and _positions(states[-1]) != _positions(final)
         return self(values)
 
-    def forward(self, values: torch.Tensor, attention_mask=None, all_layers: bool = True) -> list[torch.Tensor]:
-        """Input of shape [batch, ...] to a list of hidden states [batch, frames, dim]; of the final one alone if asked."""
-        *states, final = self._states(values, attention_mask, all_layers)
-        if not all_layers:
-            return [_frames_first(final)]
-        states = [_frames_first(s) for s in [*(states if self.final_follows else states[:-1]), final]]
-        return [state for state in states if state.shape[-1] == states[-1].shape[-1]]
+    def forward(self, values: torch.Tensor, all_layers: bool = True, **options: torch.Tensor) -> list[torch.Tensor]:
+        """Input of shape [batch, ...] to a list of hidden states [batch, frames, dim]; of the final one alone if asked.
 
-    def _states(self, values, attention_mask, all_layers) -> list[torch.Tensor]:
+        `options` are handed to the model, such as an `attention_mask`.
+        """
+        *states, final = self._states(values, all_layers, **options)
+        if not all_layers:
+            return [self._over_time(final)]
+        states = [*(states if self.final_follows else states[:-1]), final]
+        width = _width(final)
+        return [self._over_time(state) for state in states if _width(state) == width]
+
+    def _states(self, values: torch.Tensor, all_layers: bool, **options: torch.Tensor) -> list[torch.Tensor]:
+        """The recorded hidden states if asked for, and the final output."""
         if self.codec:
             return self._codec_states(values, all_layers)
-        options = {} if attention_mask is None else {"attention_mask": attention_mask}
         if self.fusion:
             options["is_longer"] = torch.zeros(len(values), 1, dtype=torch.bool, device=values.device)
         output = self.encoder(values, output_hidden_states=all_layers, **options)
-        return [*(output.hidden_states or ()), output.last_hidden_state]
+        final = getattr(output, "last_hidden_state", None)
+        if not torch.is_tensor(final):
+            raise UserError(
+                f"{type(self.encoder).__name__}.forward returns {_kind(output)} without last_hidden_state: return one of the "
+                "outputs of transformers.modeling_outputs"
+            )
+        return [*(getattr(output, "hidden_states", None) or ()), final]
 
     def _codec_states(self, values: torch.Tensor, all_layers: bool) -> list[torch.Tensor]:
         """Up to what a codec hands to its quantiser: in chunks, scaled to unit power, where its configuration says so."""
@@ -136,11 +136,49 @@ class AudioTower(nn.Module):
             chunks.append([*(getattr(output, "hidden_states", None) or ()), latents.transpose(1, 2)])
         return [torch.cat(states, dim=1) for states in zip(*chunks, strict=True)]
 
+    def _over_time(self, state: torch.Tensor) -> torch.Tensor:
+        """[batch, frames, dim] from what the model gives: just that, or patches in rows of one frequency behind some tokens (AST), or
+        images [batch, dim, height, width] (CLAP's are stripes of its window, one below the other)."""
+        if state.ndim == 4:
+            return state.unflatten(2, (-1, self.frequencies)).mean(3).flatten(2).transpose(1, 2)
+        if self.patches:
+            rows, columns = self.patches[:2]
+            return state[:, -rows * columns :].unflatten(1, (rows, columns)).mean(1)
+        return state
 
-def _grid(state: torch.Tensor) -> tuple[int, ...]:
+
+class PatchGrid(NamedTuple):
+    """The patches into which a model cuts its spectrogram: how many, their size in frames, and the frames from one to the next."""
+
+    rows: int
+    columns: int
+    size: int
+    stride: int
+
+
+def patch_grid(config) -> PatchGrid | None:
+    """None if the model makes no patches.
+
+    Example:
+        >>> from transformers import ASTConfig, HubertConfig
+        >>> patch_grid(ASTConfig()), patch_grid(HubertConfig())
+        (PatchGrid(rows=12, columns=101, size=16, stride=10), None)
+    """
+    if not hasattr(config, "frequency_stride"):
+        return None
+    size, stride = config.patch_size, config.time_stride
+    rows = (config.num_mel_bins - size) // config.frequency_stride + 1
+    return PatchGrid(rows, (config.max_length - size) // stride + 1, size, stride)
+
+
+def _kind(output) -> str:
+    name = type(output).__name__
+    return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
+
+
+def _positions(state: torch.Tensor) -> tuple[int, ...]:
     return tuple(state.shape[1:-1]) if state.ndim == 3 else tuple(state.shape[2:])
 
 
-def _frames_first(state: torch.Tensor) -> torch.Tensor:
-    """[batch, frames, dim], or an image [batch, dim, height, width] as [batch, height * width, dim]."""
-    return state if state.ndim == 3 else state.flatten(2).transpose(1, 2)
+def _width(state: torch.Tensor) -> int:
+    return state.shape[-1] if state.ndim == 3 else state.shape[1]

@@ -9,16 +9,15 @@ import copy
 import inspect
 import math
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from arch_hf.embedding.families import AudioTower
+from arch_hf.embedding.timing import KALDI_FRAME, KALDI_HOP, receptive_field
 from arch_hf.errors import UserError
-
-# Kaldi's filter banks, built into AST's feature extractor: frames of 25 ms every 10 ms.
-_KALDI_FRAME, _KALDI_HOP = 0.025, 0.010
 
 
 @dataclass
@@ -28,13 +27,17 @@ class Segment:
     Attributes:
         values: without batch dimension.
         samples: how many hold sound, of `total`.
-        moving: of a waveform, the values up to the last that differs from the very last one: behind them all is constant.
+        constant_from: of a waveform, where the values begin that are all like the last one: trailing silence, or padding.
+        pooled: of a window, from which of its samples to which the frames count; None for all.
+        start: of a window, how many of the clip's samples lie before it.
     """
 
     values: torch.Tensor
     samples: int
     total: int
-    moving: int = 0
+    constant_from: int = 0
+    pooled: tuple[int, int] | None = None
+    start: int = 0
 
 
 class Inputs:
@@ -42,44 +45,70 @@ class Inputs:
 
     def __init__(self, feature_extractor, tower: AudioTower):
         self.feature_extractor = feature_extractor
-        self.tower = tower
-        self.input_name, self.codec = tower.input_name, tower.codec
+        self.tower: AudioTower | None = tower
+        self.input_name, self.codec, self.patches = tower.input_name, tower.codec, tower.patches
         self.rate = int(feature_extractor.sampling_rate)
-        embeddings = getattr(tower.encoder, "embeddings", None)
-        # AST: a spectrogram from Kaldi's filter banks, cut into patches
-        self.patches = embeddings.get_shape if hasattr(embeddings, "get_shape") else None
         noise = np.random.default_rng(0).standard_normal(2 * self.rate).astype(np.float32) * 0.1
-        one, two = (self._extract(noise[: seconds * self.rate]).shape for seconds in (1, 2))
-        if one == two:
+        one, again, two = (self._extract(noise[: seconds * self.rate]) for seconds in (1, 1, 2))
+        if not torch.equal(one, again):
+            raise UserError(
+                f"{type(feature_extractor).__name__} makes something else of the same clip each time (dither is "
+                f"{getattr(feature_extractor, 'dither', 'not set')}): switch that off in preprocessor_config.json"
+            )
+        self.window: int | None = None
+        self.shortest: int | None = None  # not known yet: see `minimum`
+        if one.shape == two.shape:
             self.kind, self.window = "window", self._window()
+            self.from_the_left = self._pads_on_the_left(noise[: min(self.rate, self.window // 2)])
         else:
-            self.kind = "waveform" if two[-1] >= 2 * self.rate else "frames"
-            self.window = None
-        self.shortest = None  # not known yet: see `minimum`
+            self.kind = "waveform" if two.shape[-1] >= 2 * self.rate else "frames"
 
     def without_model(self) -> "Inputs":
         """As much of it as makes segments, for a process that prepares clips and has no use for the model."""
         self.minimum()
         light = copy.copy(self)
-        light.tower = light.patches = None
+        light.tower = None
         return light
 
     def segments(self, waveform: np.ndarray, max_seconds: float | None) -> list[Segment]:
         """One clip as the segments that go through the model; with `max_seconds`, cut and zero-padded to that (arch-v1)."""
         length = None if max_seconds is None else round(max_seconds * self.rate)
         waveform = waveform[:length]
-        if self.kind != "window":
-            if length is None:
-                waveform = self._long_enough(waveform)
-            values = self._extract(waveform, length)
-            return [Segment(values, len(waveform), length or len(waveform), _moving(values))]
+        if self.window is not None:
+            return self._windows(waveform, length)
+        if length is None or self.kind == "frames":
+            waveform = self._long_enough(waveform)
+        values = self._extract(waveform, length)
+        return [Segment(values, len(waveform), length or len(waveform), _constant_from(values))]
+
+    def _windows(self, waveform: np.ndarray, length: int | None) -> list[Segment]:
+        """The windows of a clip; the frames of its own sound are pooled, or of the first `length` samples, silence behind it included."""
+        assert self.window is not None
         if length is not None and length > self.window:
             waveform = np.pad(waveform, (0, length - len(waveform)))
         out = []
         for start in range(0, len(waveform), self.window):
             part = self._long_enough(waveform[start : start + self.window])
-            out.append(Segment(self._extract(part), len(part), self.window))
+            pooled = self._filled(len(part)) if length is None else min(self.window, length - start)
+            ends = (self.window - pooled, self.window) if self.from_the_left else (0, pooled)
+            out.append(Segment(self._extract(part), len(part), self.window, pooled=ends, start=start))
         return out
+
+    def _filled(self, samples: int) -> int:
+        """How much of a window so many samples fill: CLAP's feature extractor repeats a short clip, as often as it fits or until it is full."""
+        assert self.window is not None
+        filling = getattr(self.feature_extractor, "padding", None)
+        if filling == "repeat":
+            return self.window
+        return self.window // samples * samples if filling == "repeatpad" else samples
+
+    def _pads_on_the_left(self, sound: np.ndarray) -> bool:
+        """Whether the feature extractor puts a short clip at the end of its window, with silence before it."""
+        if getattr(self.feature_extractor, "padding_side", "right") != "left":
+            return False
+        assert self.window is not None
+        shifted = np.pad(sound, (self.window - len(sound), 0))
+        return bool(torch.allclose(self._extract(sound), self._extract(shifted), atol=1e-5))
 
     def _long_enough(self, waveform: np.ndarray) -> np.ndarray:
         if len(waveform) >= self.rate or len(waveform) >= self.minimum():
@@ -92,7 +121,8 @@ class Inputs:
         The receptive field of the convolutions where the configuration gives them, else found by trying.
         """
         if self.shortest is None:
-            guess = receptive_field(self.tower.config) or (round(_KALDI_FRAME * self.rate) if self.patches else 1)
+            assert self.tower is not None
+            guess = receptive_field(self.tower.config) or (round(KALDI_FRAME * self.rate) if self.patches else 1)
             high = guess
             while not self._works(high):
                 high *= 2
@@ -107,6 +137,7 @@ class Inputs:
 
     @torch.inference_mode()
     def _works(self, samples: int) -> bool:
+        assert self.tower is not None
         noise = np.random.default_rng(0).standard_normal(samples).astype(np.float32) * 0.1
         parameter = next(iter(self.tower.state_dict().values()))
         try:
@@ -158,23 +189,45 @@ class Inputs:
             if getattr(extractor, name, None):
                 return int(getattr(extractor, name))
         if self.patches:
-            return round(((extractor.max_length - 1) * _KALDI_HOP + _KALDI_FRAME) * self.rate)
+            return round(((extractor.max_length - 1) * KALDI_HOP + KALDI_FRAME) * self.rate)
         raise UserError(
             f"{type(extractor).__name__} makes a spectrogram of fixed size but does not say how many samples it holds "
             "(n_samples, nb_max_samples or max_length)"
         )
 
 
-def _moving(values: torch.Tensor) -> int:
+def _constant_from(values: torch.Tensor) -> int:
     """
     Example:
-        >>> _moving(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])), _moving(torch.zeros(5))
+        >>> _constant_from(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])), _constant_from(torch.zeros(5))
         (3, 0)
     """
     if values.ndim > 1:
         return 0
     differ = np.flatnonzero(values.numpy() != float(values[-1]))
     return int(differ[-1]) + 1 if len(differ) else 0
+
+
+def as_waveforms(waveforms: Sequence) -> list[np.ndarray]:
+    """The clips as float32 arrays [samples]; refuses what is no clip.
+
+    Raises:
+        ValueError: one is not 1-D, empty, or holds integers: a 16-bit sample has to be divided by 32768 first.
+
+    Example:
+        >>> as_waveforms([np.zeros(3, np.int16)])
+        Traceback (most recent call last):
+        ValueError: waveform 0 holds int16, not float samples between -1 and 1
+    """
+    out = []
+    for i, waveform in enumerate(waveforms):
+        clip = waveform.numpy(force=True) if isinstance(waveform, torch.Tensor) else waveform
+        if getattr(clip, "ndim", None) != 1 or len(clip) == 0:
+            raise ValueError(f"waveform {i} is not a 1-D array with samples in it")
+        if clip.dtype.kind != "f":
+            raise ValueError(f"waveform {i} holds {clip.dtype}, not float samples between -1 and 1")
+        out.append(clip.astype(np.float32, copy=False))
+    return out
 
 
 def pack(clips: list[list[Segment]]) -> tuple[torch.Tensor, list]:
@@ -186,7 +239,11 @@ def pack(clips: list[list[Segment]]) -> tuple[torch.Tensor, list]:
         >>> flat.shape, [len(segments) for segments in unpack(flat, layout)]
         (torch.Size([19]), [1, 0, 2])
     """
-    layout = [[(tuple(p.values.shape), p.samples, p.total, p.moving) for p in segments] for segments in clips]
+
+    def facts(s: Segment) -> tuple:
+        return tuple(s.values.shape), s.samples, s.total, s.constant_from, s.pooled, s.start
+
+    layout = [list(map(facts, segments)) for segments in clips]
     values = [segment.values.flatten() for segments in clips for segment in segments]
     return torch.cat(values) if values else torch.empty(0), layout
 
@@ -195,50 +252,6 @@ def unpack(flat: torch.Tensor, layout: list) -> list[list[Segment]]:
     """The segments that `pack` was given, their values views of `flat`."""
     parts = iter(flat.split([math.prod(shape) for segments in layout for shape, *_ in segments]))
     return [[Segment(next(parts).view(shape), *rest) for shape, *rest in segments] for segments in layout]
-
-
-def own_frames(tower: AudioTower, inputs: Inputs, segment: Segment, n_frames: int) -> torch.Tensor | None:
-    """Which of a window's frames hold the segment's own sound: bool [frames], or None for all.
-
-    CLAP repeats a short clip until its window is full: all frames are the clip's.
-    """
-    if inputs.kind != "window" or segment.samples >= segment.total:
-        return None
-    if getattr(inputs.feature_extractor, "padding", None) in ("repeat", "repeatpad"):
-        return None
-    rows, columns, leading = 1, n_frames, 0
-    if inputs.patches:
-        config = tower.encoder.config
-        rows, columns = inputs.patches(config)
-        leading = n_frames - rows * columns  # the class and distillation tokens
-        frames = 1 + int((segment.samples / inputs.rate - _KALDI_FRAME) / _KALDI_HOP)
-        own = max(1, (frames - config.patch_size) // config.time_stride + 1)
-    else:
-        own = -(-segment.samples * n_frames // segment.total)
-    row = torch.arange(columns) < own
-    return torch.cat([torch.zeros(leading, dtype=torch.bool), row.repeat(rows)])
-
-
-def receptive_field(config) -> int | None:
-    """Samples that one frame of a stack of convolutions sees, or None if the configuration has none.
-
-    Example:
-        >>> from transformers import HubertConfig
-        >>> receptive_field(HubertConfig()), hop(HubertConfig())
-        (400, 320)
-    """
-    if not getattr(config, "conv_kernel", None):
-        return None
-    field, step = 1, 1
-    for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
-        field += (kernel - 1) * step
-        step *= stride
-    return field
-
-
-def hop(config) -> int | None:
-    """Samples between the frames of a stack of convolutions, or None if the configuration has none."""
-    return int(np.prod(config.conv_stride)) if getattr(config, "conv_stride", None) else None
 
 
 def _parameters(extractor) -> tuple[str, ...]:

@@ -25,7 +25,6 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 from torch import nn
-from torch.nn.utils import parametrize
 from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
@@ -280,19 +279,6 @@ def hash_weights(model: nn.Module) -> str:
         digest.update(f"{name} {list(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def fold_weight_norm(model: nn.Module) -> None:
-    """Replace every weight-norm parametrisation by the weight it computes, which saves computing it each time.
-
-    In double precision: in single precision the last bits of a norm depend on the number of threads that sum it up.
-    """
-    for module in model.modules():
-        if parametrize.is_parametrized(module, "weight"):
-            dtype = next(module.parameters()).dtype
-            module.double()
-            parametrize.remove_parametrizations(module, "weight")
-            module.to(dtype)
 
 
 def one_line(error: BaseException) -> str:

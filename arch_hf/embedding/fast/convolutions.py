@@ -9,11 +9,14 @@ the windows that go in (ten numbers and their covariance), so the norm goes into
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 from torch import nn
 from torch.nn import functional
 from transformers.activations import GELUActivation
+
+from arch_hf.compat.torch_internals import gelu_in_place
 
 
 class ClipEnds:
@@ -21,12 +24,12 @@ class ClipEnds:
 
     Attributes:
         samples, frames: lengths of the clips, None while none is padded.
-        moving: how many samples to look at, None for all: in each clip those behind have one and the same value, its last.
+        constant_from: how many samples to look at, None for all: in each clip those behind have one and the same value, its last.
     """
 
     samples: torch.Tensor | None = None
     frames: torch.Tensor | None = None
-    moving: int | None = None
+    constant_from: int | None = None
 
     def silence_padding(self, _module: nn.Module, args: tuple[torch.Tensor]) -> tuple[torch.Tensor] | None:
         """As a hook before a module that takes hidden states [batch, channels, frames]: zeros behind each clip's frames."""
@@ -56,9 +59,9 @@ class WaveformConvolutions(nn.Module):
         >>> padded = torch.zeros(2, 8000)
         >>> padded[0, :3000], padded[1, :5000] = torch.randn(3000), torch.randn(5000)
         >>> with torch.inference_mode():
-        ...     ends.moving = 5000
+        ...     ends.constant_from = 5000
         ...     torch.allclose(convolutions(padded), plain(padded), atol=1e-4)
-        ...     ends.moving, ends.samples = None, torch.tensor([3000, 5000])
+        ...     ends.constant_from, ends.samples = None, torch.tensor([3000, 5000])
         ...     torch.allclose(convolutions(padded)[:1, :, :9], plain(padded[:1, :3000]), atol=1e-4)
         True
         True
@@ -84,8 +87,8 @@ class WaveformConvolutions(nn.Module):
         """Input [batch, samples] to frames [batch, channels, frames]."""
         samples = values.shape[1]
         n_frames = seen = (samples - self.field) // self.hop + 1
-        if self.ends.moving is not None:
-            seen = min(n_frames, math.ceil(self.ends.moving / self.hop) + 1)
+        if self.ends.constant_from is not None:
+            seen = min(n_frames, math.ceil(self.ends.constant_from / self.hop) + 1)
             values = values[:, : (seen - 1) * self.hop + self.field] if seen < n_frames else values
         weight = self.layers[0].for_clips(values, samples, self.ends.samples)
         # A clip's room, in frames: none of its own sees the next clip.
@@ -185,9 +188,9 @@ class _Convolution(nn.Module):
         return self.activation(out if self.norm is None else self.norm(out))
 
 
-def _in_place(activation: nn.Module):
+def _in_place(activation: nn.Module) -> Callable[[torch.Tensor], torch.Tensor]:
     """GELU as these encoders have it without a second array, which would not stay in the caches beside the first."""
-    return torch.ops.aten.gelu_ if isinstance(activation, GELUActivation) else activation
+    return gelu_in_place if isinstance(activation, GELUActivation) else activation
 
 
 def _is_plain(layer: nn.Module, first: bool) -> bool:
