@@ -209,7 +209,7 @@ class Baselines:
 
     def result(self, job: Job, corpus: CorpusData) -> Result:
         """The baseline's answer to what the job asks."""
-        own = replace(job, model_id=BASELINE_MODEL, model_name=None, revision=None, dtype="float32", layers="last")
+        own = job.baseline()
         self.encoder = self.encoder or load_encoder(own, self.ranks)
         identity = ask(own, self.encoder, corpus, -1).identity
         if identity not in self.known:

@@ -1,13 +1,14 @@
 """What the main job is asked to do."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError, all_of
 from arch_hf.files import default_cache_dir
+from arch_hf.names import public_name
 from arch_hf.probing.protocols import Protocol, get_protocol
 from arch_hf.probing.scoring import Probes
 
@@ -84,6 +85,22 @@ class Job:
         if self.datasets:
             return self.datasets
         return SYNTHETIC_NAMES if self.model_id == DEFAULT_MODEL else CORPUS_NAMES
+
+    @property
+    def shown_name(self) -> str:
+        """What the results call the model."""
+        return self.model_name or public_name(self.model_id)
+
+    def baseline(self) -> "Job":
+        """The same question asked of the baseline, beside whose score every other one stands."""
+        plain = {
+            "model_name": None,
+            "revision": None,
+            "layers": "last",
+            "trust_remote_code": False,
+            "batch_seconds": None,
+        }
+        return replace(self, model_id=BASELINE_MODEL, dtype="float32", **plain)
 
     @property
     def cache(self) -> Path:

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from hub_jobs import RentedMachines
 from hub_repo import Refusal, Repo, check_card, check_eval_results, eval_result_entries, git_oid, is_lfs
 
 DATE = "2024-05-01T12:00:00.000Z"
@@ -42,6 +43,7 @@ class HubServer:
         self.token, self.read_only_token = token, read_only_token
         self.repos, self.blobs, self.faults, self.hooks, self.requests = {}, {}, [], [], []
         self.lock, self.sent = threading.RLock(), 0  # bytes of all answers
+        self.rented = RentedMachines()
         hub = self
 
         class Handler(_Handler):
@@ -202,6 +204,11 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, {"errors": [], "warnings": []}, {}
         if path == "/api/repos/create":
             return self._create(json.loads(self._body()))
+        if path.startswith(("/api/jobs/", "/api/buckets/")):
+            if path != "/api/jobs/hardware":
+                self._write()
+            body = self._body() if method == "POST" else b""
+            return hub.rented.answer(method, path, self.query, json.loads(body or b"{}"))
         if match := re.fullmatch(r"/(?:(datasets|spaces)/)?([^/]+/[^/]+)\.git/info/lfs/objects/batch", path):
             self._write()
             return self._batch(json.loads(self._body()))

@@ -9,7 +9,20 @@ from arch_hf.errors import run_command
 # One module per area; each adds its subcommands, each with an example, and sets `run`, a function of the parsed arguments that returns the
 # exit status, and maybe `check`, which raises what is wrong with them. Modules import what is heavy inside of these two, so that
 # `arch-hf --help` answers at once.
-AREAS = ("evaluate", "corpora", "listing", "encoders", "cache", "doctor", "compare", "report", "publish", "completion")
+AREAS = (
+    "evaluate",
+    "plan",
+    "jobs",
+    "corpora",
+    "listing",
+    "encoders",
+    "cache",
+    "doctor",
+    "compare",
+    "report",
+    "publish",
+    "completion",
+)
 
 
 def build_parser() -> Parser:

@@ -176,7 +176,7 @@ def run(args) -> int:
     if args.dry_run:
         return _dry_run(jobs, ranks)
     if args.push_to_hub and ranks.is_main:
-        _warn_before_push(dict.fromkeys(job.model_name or job.model_id for job in jobs))
+        _warn_before_push(dict.fromkeys(job.shown_name for job in jobs))
     try:
         pushable, good = _run_and_tell(jobs, ranks)
     finally:
@@ -204,7 +204,7 @@ def _run_and_tell(jobs, ranks) -> tuple[list[str], bool]:
                 by_protocol.setdefault(run.job.protocol, []).extend(run.results)
                 tell(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
             good = good and not run.error and all(result.complete for result in run.results)
-            name = run.job.model_name or run.job.model_id
+            name = run.job.shown_name
         for protocol, results in by_protocol.items():
             tell(_table(name, protocol, results))
         pushable += [name] if by_protocol else []
@@ -251,7 +251,7 @@ def _dry_run(jobs, ranks) -> int:
             say(": ".join(["error", *([plan.corpus] if plan.corpus else []), str(plan.error)]), file=sys.stderr)
             failed = True
         else:
-            what, cost = [plan.job.model_name or plan.job.model_id, plan.job.protocol, plan.corpus], plan.cost
+            what, cost = [plan.job.shown_name, plan.job.protocol, plan.corpus], plan.cost
             rows.append([*what, str(cost.clips), str(cost.stored), f"{cost.hours:.2f}", f"{cost.gigabytes:.3f}"])
     say(align(rows))
     return int(failed)

@@ -3,6 +3,7 @@
 import argparse
 import difflib
 import re
+import sys
 from collections.abc import Callable, Iterator
 
 from arch_hf.errors import UserError, problems_of
@@ -39,6 +40,7 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         parsed, unknown = self.parse_known_args(args, namespace)
+        parsed.argv = list(sys.argv[1:] if args is None else args)
         command = parsed.parser
         problems = [*_mistakes(parsed, command), *([_unknown(unknown, command)] if unknown else [])]
         status = 2 if problems else 1
