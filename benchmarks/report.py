@@ -16,7 +16,8 @@ from pathlib import Path
 
 from arch_hf import cli
 from arch_hf.reports import TEXT_FORMATS, build_board, read_results
-from arch_hf.reports.board import TWELVE
+from arch_hf.reports.board import reference_protocol
+from arch_hf.reports.columns import TWELVE
 from arch_hf.reports.plots import draw_files, planned_plots
 
 N_CLASSES = dict(zip((column.key for column in TWELVE), (50, 10, 200, 6, 8, 50, 11, 8, 8, 10, 77, 7), strict=True))
@@ -59,7 +60,7 @@ def make_result(model_id, column, parameters, seeds, generator) -> dict:
                   "sampling_rate": 16000, "embedding_size": 768},
         "dataset": {"id": column.key, "config": None, "revision": None, "fingerprint": "0" * 16, "domain": column.domain,
                     "task": "single_label" if single else "multi_label", "n_clips": 2000, "n_classes": n_classes, "excluded_clips": []},
-        "protocol": {"name": "arch-v1", "version": "1.0", "epochs": 200},
+        "protocol": {"name": "arch-v1", "version": reference_protocol()[1], "epochs": 200},
         "layer": -1,
         "metrics": {column.metric: {"mean": score, "std": 0.01, "ci95": [max(0, score - 0.02), min(1, score + 0.02)]}},
         "runs": runs,

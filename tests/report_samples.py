@@ -4,10 +4,13 @@ from pathlib import Path
 
 import msgspec
 
-from arch_hf.reports.board import TWELVE, build_board
+from arch_hf.reports.board import build_board, reference_protocol
+from arch_hf.reports.columns import TWELVE
 from arch_hf.results import schema1
 from arch_hf.results.folder import Filed
 from arch_hf.results.result import Result, check
+
+VERSION = reference_protocol()[1]
 
 
 def make_result(corpus="esc50", score=0.5, model="us/ours", revision=None, **changes) -> dict:
@@ -33,7 +36,7 @@ def make_result(corpus="esc50", score=0.5, model="us/ours", revision=None, **cha
             "n_classes": 2,
             "excluded_clips": [],
         },
-        "protocol": {"name": "arch-v1", "version": "1.0"},
+        "protocol": {"name": "arch-v1", "version": VERSION},
         "layer": -1,
         "metrics": {metric: {"mean": score, "std": 0.01, "ci95": [max(0.0, score - 0.03), min(1.0, score + 0.02)]}},
         "runs": [{"fold": "fold_1", "seed": 0, "metrics": {metric: score}}],

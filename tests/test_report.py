@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from report_samples import board_of, make_result
+from report_samples import VERSION, board_of, make_result
 
 import arch_hf.reports
 from arch_hf.cli import main
 from arch_hf.reports import TEXT_FORMATS, load_board
-from arch_hf.reports.board import TWELVE_KEYS
+from arch_hf.reports.columns import TWELVE_KEYS
 from arch_hf.reports.page import page_data
 from arch_hf.results.table2 import TABLE2_MODELS
 
@@ -105,7 +105,9 @@ def test_table2_in_latex_says_the_same(table2):
 
 
 def test_table2_in_markdown_csv_and_page(table2):
-    lines = [line for line in (table2 / "leaderboard.md").read_text().splitlines() if "*published* |" in line]
+    text = (table2 / "leaderboard.md").read_text()
+    scores = text[: text.index("## Means and ranks")]
+    lines = [line for line in scores.splitlines() if "*published* |" in line]
     assert (
         len(lines) == 16
         and sum(line.count("★") for line in lines) == 13
@@ -115,7 +117,7 @@ def test_table2_in_markdown_csv_and_page(table2):
     rows = list(csv.DictReader((table2 / "leaderboard.csv").open(encoding="utf-8")))
     for row, model in zip(rows, TABLE2_MODELS, strict=True):
         assert (row["model"], row["source"]) == (model.model_id, "published")
-        assert [float(row[f"arch-v1 1.0/last/{key}"]) for key in TWELVE_KEYS] == [
+        assert [float(row[f"arch-v1 {VERSION}/last/{key}"]) for key in TWELVE_KEYS] == [
             round(100 * model.scores[key], 2) for key in TWELVE_KEYS
         ]
     data = page_data(load_board(None))
@@ -144,7 +146,7 @@ def test_difference_only_where_a_model_is_in_both():
     assert own["facebook/hubert-base-ls960"].delta == pytest.approx(0.6 - 0.5890)
     assert own["us/ours"].delta is None
     assert "| facebook/hubert-base-ls960 | +1.10 |" in TEXT_FORMATS["md"](board)
-    assert "arch-v1 1.0/last/esc50/delta" in TEXT_FORMATS["csv"](board).splitlines()[0]
+    assert f"arch-v1 {VERSION}/last/esc50/delta" in TEXT_FORMATS["csv"](board).splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -165,31 +167,31 @@ def test_incomplete_results_are_marked_and_never_best(change):
 
 
 def test_protocols_versions_and_layers_never_share_a_column():
-    changes = [{}, {"protocol": {"name": "strict"}}, {"protocol": {"version": "2.0"}}, {"layer": 6}, {"layer": 7}]
+    changes = [{}, {"protocol": {"name": "strict"}}, {"protocol": {"version": "0.9"}}, {"layer": 6}, {"layer": 7}]
     board = board_of(*(make_result(score=0.1 * (n + 1), **change) for n, change in enumerate(changes)))
     seen = {
         (view.protocol, view.version, view.layer): [row.cells["esc50"].value for row in view.own_rows]
         for view in board.views
     }
     assert seen == {
-        ("arch-v1", "1.0", -1): [pytest.approx(0.1)],
-        ("strict", "1.0", -1): [pytest.approx(0.2)],
-        ("arch-v1", "2.0", -1): [pytest.approx(0.3)],
-        ("arch-v1", "1.0", 6): [pytest.approx(0.4)],
-        ("arch-v1", "1.0", 7): [pytest.approx(0.5)],
+        ("arch-v1", VERSION, -1): [pytest.approx(0.1)],
+        ("strict", VERSION, -1): [pytest.approx(0.2)],
+        ("arch-v1", "0.9", -1): [pytest.approx(0.3)],
+        ("arch-v1", VERSION, 6): [pytest.approx(0.4)],
+        ("arch-v1", VERSION, 7): [pytest.approx(0.5)],
     }
-    assert board.views[0].title == "arch-v1 1.0, last layer"
+    assert board.views[0].title == f"arch-v1 {VERSION}, last layer"
     assert not any(
         row.published for view in board.views if view.layer != -1 or view.protocol == "strict" for row in view.rows
     )
     (row,) = (row for row in csv.DictReader(io.StringIO(TEXT_FORMATS["csv"](board))) if row["source"] == "evaluated")
     scores = {name: value for name, value in row.items() if name.endswith("/esc50")}
     assert scores == {
-        "arch-v1 1.0/last/esc50": "10.00",
-        "strict 1.0/last/esc50": "20.00",
-        "arch-v1 2.0/last/esc50": "30.00",
-        "arch-v1 1.0/layer 6/esc50": "40.00",
-        "arch-v1 1.0/layer 7/esc50": "50.00",
+        f"arch-v1 {VERSION}/last/esc50": "10.00",
+        f"strict {VERSION}/last/esc50": "20.00",
+        "arch-v1 0.9/last/esc50": "30.00",
+        f"arch-v1 {VERSION}/layer 6/esc50": "40.00",
+        f"arch-v1 {VERSION}/layer 7/esc50": "50.00",
     }
     assert "| Corpus | layer 6 | layer 7 | last layer |" in TEXT_FORMATS["md"](board)
 

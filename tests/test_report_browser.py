@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 
 from arch_hf.reports import TEXT_FORMATS, load_board
+from arch_hf.reports.board import reference_protocol
+
+VERSION = reference_protocol()[1]
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 QUIET = [
@@ -50,7 +53,7 @@ try {
   seen.described = document.activeElement.getAttribute("aria-describedby");
   press("Enter");
   seen.classes = [...document.querySelectorAll("#classes tbody th")].map((th) => th.textContent);
-  document.getElementById("protocol").value = "strict 1.0";
+  document.getElementById("protocol").value = "strict VERSION";
   document.getElementById("protocol").dispatchEvent(new Event("change"));
   document.getElementById("tab-board").click();
   document.getElementById("search").value = "";
@@ -85,7 +88,7 @@ def test_page_in_a_browser(tmp_path):
                 )
     page = TEXT_FORMATS["html"](load_board(tmp_path / "results"))
     errors = "<script>const problems = []; addEventListener('error', (event) => problems.push(event.message));</script>"
-    driver = f"<script>{DRIVER.replace('errors: []', 'errors: problems')}</script>"
+    driver = f"<script>{DRIVER.replace('errors: []', 'errors: problems').replace('VERSION', VERSION)}</script>"
     page = page.replace('<script type="application/json"', errors + '<script type="application/json"', 1)
     (tmp_path / "page.html").write_text(page.replace("</body>", driver + "</body>"), encoding="utf-8")
     profile = f"--user-data-dir={tmp_path / 'profile'}"
@@ -123,7 +126,7 @@ def write_result(path: Path, name: str, corpus: str, score: float, protocol: str
         "complete": True,
         "model": {"id": name, "n_parameters": 94_000_000},
         "dataset": {"id": corpus, "domain": "events", "task": "single_label", "n_clips": 18},
-        "protocol": {"name": protocol, "version": "1.0"},
+        "protocol": {"name": protocol, "version": VERSION},
         "layer": layer,
         "metrics": {"accuracy": {"mean": score, "std": 0.01, "ci95": [score - 0.01, score + 0.005]}},
         "per_class": classes,

@@ -1,17 +1,20 @@
 """Reports: from a folder of results to a page, tables and plots.
 
-results --reading--> Result --board--> Board (views, best marks, averages, ranks) --> page, markdown, spreadsheet, latex, plots
+results --board--> Board (views, one row per model) --ranking, pairs--> marks, averages, ranks, paired differences
+        --tables--> markdown, latex;  --> page, spreadsheet, plots
 """
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from itertools import chain
 from pathlib import Path
 
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.reports import latex, markdown, page, spreadsheet
-from arch_hf.reports.board import Board, build_board
+from arch_hf.reports.board import build_board
+from arch_hf.reports.pairs import compare_rows
+from arch_hf.reports.rows import Board
 from arch_hf.results.folder import read_results
 
 TEXT_FORMATS = {"html": page.render, "md": markdown.render, "csv": spreadsheet.render, "tex": latex.render}
@@ -27,6 +30,8 @@ def load_board(results_dir: str | Path | None) -> Board:
     results, skipped = ([], []) if results_dir is None else read_results(results_dir)
     board = build_board(results)
     board.warnings[:0] = skipped
+    for view in board.last_layer_views:
+        view.pairs = compare_rows(view, board.warnings)
     return board
 
 
@@ -49,13 +54,18 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
         output_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"cannot make the folder {output_dir} ({error.strerror})") from None
-    try:
-        from arch_hf.reports.plots import drawing
-    except ImportError:
-        drawing = None
-        board.warnings.append("the plots, since matplotlib is not installed: pip install 'arch-hf[plots]'")
-    with drawing(board) if drawing else nullcontext(()) as plots:
+    with _drawing(board) as plots:
         tables = ((f"leaderboard.{suffix}", render(board).encode("utf-8")) for suffix, render in TEXT_FORMATS.items())
         for name, content in chain(tables, plots):
             write_atomically(output_dir / name, content)
             yield output_dir / name
+
+
+def _drawing(board: Board) -> AbstractContextManager[Iterable[tuple[str, bytes]]]:
+    """The plots being drawn; none without matplotlib."""
+    try:
+        from arch_hf.reports.plots import drawing
+    except ImportError:
+        board.warnings.append("the plots, since matplotlib is not installed: pip install 'arch-hf[plots]'")
+        return nullcontext(())
+    return drawing(board)

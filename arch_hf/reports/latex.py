@@ -7,7 +7,9 @@ from collections.abc import Iterable, Sequence
 from itertools import groupby
 
 from arch_hf.reports import escape
-from arch_hf.reports.board import DOMAINS, PAPER, Board, Cell, Column, Row, View, layer_tables, percent
+from arch_hf.reports.columns import PAPER
+from arch_hf.reports.rows import Board
+from arch_hf.reports.tables import Entry, Head, Label, Line, Table, domain_title, report_tables
 
 ROWS_PER_TABLE = 45  # what fits on a page
 
@@ -32,65 +34,47 @@ _END = r"""
 
 def render(board: Board) -> str:
     """The file's text."""
-    parts = [_PREAMBLE]
-    for view in board.views:
-        if view.layer == -1:
-            parts += _scores(view)
-            parts += _summaries(view)
-    parts += _differences(board.views[0])
-    parts += [_layers(table) for table in layer_tables(board)]
-    return "\n".join(parts) + _END
+    return "\n".join([_PREAMBLE, *(part for table in report_tables(board) for part in _pages(table))]) + _END
 
 
-def _scores(view: View) -> Iterable[str]:
-    columns = _shown(view)
-    metrics = [escape.latex(column.title) for column in columns if column.metric == "map_macro"]
-    caption = (
-        f"ARCH, protocol {escape.latex(view.title)}. Accuracy in percent; macro mAP for {', '.join(metrics)}. Bold: best of its size class. "
-        rf"Shaded: best of all. $\diamond$: pre-trained on AudioSet. {_marks(view)}"
+def _pages(table: Table) -> Iterable[str]:
+    """A table in parts that fit on a page each, every one with its caption and heads."""
+    caption = " ".join(
+        [f"ARCH, {escape.latex(table.title)}, in percent.", *_legend(table), *map(escape.latex, table.notes)]
     )
-    yield from _tables(view.rows, columns, caption, lambda row, column: _cell(row.cells.get(column.key)))
-
-
-def _marks(view: View) -> str:
-    marks = []
-    if any(row.published for row in view.rows):
-        marks.append(rf"\textsuperscript{{p}}: published ({PAPER}).")
-    if any(cell.caveat is not None for row in view.rows for cell in row.cells.values()):
-        marks.append(r"\textsuperscript{*}: incomplete, not ranked.")
-    return " ".join(marks)
-
-
-def _shown(view: View) -> list[Column]:
-    return list(view.columns)
-
-
-def _tables(rows: Sequence[Row], columns: Sequence[Column], caption: str, cell) -> Iterable[str]:
-    for start in range(0, len(rows), ROWS_PER_TABLE):
-        part = rows[start : start + ROWS_PER_TABLE]
-        body = []
-        for _, group in groupby(part, key=lambda row: row.size):
-            lines = [_line([_name(row), row.size or "--", *(cell(row, column) for column in columns)]) for row in group]
-            body.append("\n".join(lines))
+    for start in range(0, len(table.lines), ROWS_PER_TABLE):
+        groups = groupby(table.lines[start : start + ROWS_PER_TABLE], key=lambda line: line.group)
+        body = "\n\\midrule\n".join("\n".join(map(_body_line, lines)) for _, lines in groups)
         more = f" (continued, {start // ROWS_PER_TABLE + 1})" if start else ""
-        yield _table(caption + more, "ll" + "c" * len(columns), _heads(columns), "\n\\midrule\n".join(body))
+        yield _table(caption + more, "l" + "c" * len(table.heads), _heads(table.heads), body)
 
 
-def _heads(columns: Sequence[Column]) -> str:
-    """Two header lines: the domains over their corpora, with a rule under each, then the corpora."""
-    groups, rules, start = [], [], 3
-    for domain, of_domain in groupby(columns, key=lambda column: column.domain):
+def _legend(table: Table) -> list[str]:
+    """A sentence for each mark that stands in the table."""
+    labels, entries = [line.label for line in table.lines], list(table.entries)
+    marks = [
+        (any(entry.best_of_size for entry in entries), "Bold: best of its size class, or of the layers."),
+        (any(entry.best for entry in entries), "Shaded: best of all."),
+        (any(label.audioset for label in labels), r"$\diamond$: pre-trained on AudioSet."),
+        (any(label.published for label in labels), rf"\textsuperscript{{p}}: published ({PAPER})."),
+        (any(entry.incomplete for entry in entries), r"\textsuperscript{*}: incomplete, not ranked."),
+    ]
+    return [sentence for used, sentence in marks if used]
+
+
+def _heads(heads: Sequence[Head]) -> str:
+    """The heads; where they stand under domains, a line above with the domains, and a rule under each."""
+    names = _line(["", *(_text(head.text) for head in heads)])
+    if not any(head.domain for head in heads):
+        return names
+    groups, rules, start = [""], [], 2
+    for domain, of_domain in groupby(heads, key=lambda head: head.domain):
         width = len(list(of_domain))
-        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{DOMAINS.get(domain, DOMAINS['other'])}}}")
-        rules.append(rf"\cmidrule(lr){{{start}-{start + width - 1}}}")
+        title = escape.latex(domain_title(domain)) if domain else ""
+        groups.append(rf"\multicolumn{{{width}}}{{c}}{{{title}}}" if domain else " & " * (width - 1))
+        rules += [rf"\cmidrule(lr){{{start}-{start + width - 1}}}"] if domain else []
         start += width
-    return (
-        _line(["", "", *groups])
-        + "\n"
-        + " ".join(rules)
-        + "\n"
-        + _line(["Model", "Size", *(escape.latex(c.title) for c in columns)])
-    )
+    return "\n".join([_line(groups), " ".join(rules), names])
 
 
 def _table(caption: str, columns: str, heads: str, body: str) -> str:
@@ -113,66 +97,28 @@ def _table(caption: str, columns: str, heads: str, body: str) -> str:
     )
 
 
-def _name(row: Row) -> str:
-    name = escape.latex(row.name)
-    if row.revision:
-        name += f" ({escape.latex(row.revision[:12])})"
-    return name + (r"\,$\diamond$" if row.audioset else "") + (r"\,\textsuperscript{p}" if row.published else "")
+def _body_line(line: Line) -> str:
+    return _line([_label(line.label), *map(_entry, line.entries)])
 
 
-def _cell(cell: Cell | None) -> str:
-    if cell is None:
-        return "--"
-    text = f"{percent(cell.value):.2f}"
-    if cell.caveat is not None:
-        return text + r"\textsuperscript{*}"
-    text = rf"\textbf{{{text}}}" if cell.best_of_size else text
-    return rf"\cellcolor{{gray!25}}{text}" if cell.best else text
+def _label(label: Label) -> str:
+    name = escape.latex(label.text)
+    return name + (r"\,$\diamond$" if label.audioset else "") + (r"\,\textsuperscript{p}" if label.published else "")
 
 
-def _summaries(view: View) -> Iterable[str]:
-    """Domain averages and ranks, of the models that have all twelve."""
-    rows = [row for row in view.rows if row.rank]
-    caption = rf"ARCH, protocol {escape.latex(view.title)}. Means over the corpora of a domain and over all twelve, and ranks. {_marks(view)}"
-    heads = _line(["Model", "Size", *DOMAINS_OF_MEANS, "All twelve", "Mean rank", "Rank"])
-    for start in range(0, len(rows), ROWS_PER_TABLE):
-        lines = [_line([_name(row), row.size or "--", *_summary(row)]) for row in rows[start : start + ROWS_PER_TABLE]]
-        yield _table(caption, "llcccccc", heads, "\n".join(lines))
+_SYMBOLS = {"–": "--", "±": r"$\pm$", "Δ": r"$\Delta$"}  # what stands in our own cells and heads
 
 
-DOMAINS_OF_MEANS = tuple(DOMAINS[key] for key in ("events", "music", "speech"))
+def _text(text: str) -> str:
+    """Words of ours and names from outside: symbols of ours as LaTeX has them, the rest escaped."""
+    return " ".join(_SYMBOLS.get(word) or escape.latex(word) for word in text.split(" "))
 
 
-def _summary(row: Row) -> list[str]:
-    averages = [f"{percent(row.averages[key]):.2f}" for key in ("events", "music", "speech", "all")]
-    return [*averages, f"{row.mean_rank:.2f}", str(row.rank)]
-
-
-def _differences(view: View) -> Iterable[str]:
-    rows = [row for row in view.own_rows if any(cell.delta is not None for cell in row.cells.values())]
-    columns = [column for column in view.columns if column.domain != "other"]
-    caption = f"Ours minus published ({PAPER}), protocol {escape.latex(view.title)}, in points."
-    yield from _tables(rows, columns, caption, lambda row, column: _delta(row.cells.get(column.key)))
-
-
-def _delta(cell: Cell | None) -> str:
-    return "--" if cell is None or cell.delta is None else f"${percent(cell.delta):+.2f}$"
-
-
-def _layers(table) -> str:
-    caption = rf"Layers of {escape.latex(table.model_id)}, protocol {escape.latex(table.protocol)}, in percent."
-    heads = _line(["Corpus", *("last" if layer == -1 else str(layer) for layer in table.layers)])
-    lines = [
-        _line([escape.latex(column.title), *(_plain(table.cells.get((column.key, layer))) for layer in table.layers)])
-        for column in table.columns
-    ]
-    return _table(caption, "l" + "c" * len(table.layers), heads, "\n".join(lines))
-
-
-def _plain(cell: Cell | None) -> str:
-    if cell is None:
-        return "--"
-    return f"{percent(cell.value):.2f}" + (r"\textsuperscript{*}" if cell.caveat is not None else "")
+def _entry(entry: Entry) -> str:
+    text = f"${entry.text}$" if entry.text[:1] in ("+", "-") and entry.text[1:2].isdigit() else _text(entry.text)
+    text = rf"\textbf{{{text}}}" if entry.best_of_size else text
+    text = rf"\cellcolor{{gray!25}}{text}" if entry.best else text
+    return text + (r"\textsuperscript{*}" if entry.incomplete else "")
 
 
 def _line(cells: Sequence[str]) -> str:

@@ -5,10 +5,12 @@ import io
 import multiprocessing
 import os
 import sys
+import threading
 import warnings
 from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 
 import matplotlib
 import numpy as np
@@ -17,10 +19,12 @@ from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
 
-from arch_hf.reports import plots_detail as detail
-from arch_hf.reports import plots_views as views
-from arch_hf.reports.board import Board
+from arch_hf.reports.plots_detail import Plan, confusion_plots, intervals
+from arch_hf.reports.plots_layers import layer_plots
+from arch_hf.reports.plots_ranks import critical_difference, tell_apart
 from arch_hf.reports.plots_style import DPI, STYLE, safe_name
+from arch_hf.reports.plots_views import cost, cost_points, radar, radar_rows
+from arch_hf.reports.rows import Board, View
 
 PNG_LEVEL = 3  # a tenth larger than at 6, in half the time
 
@@ -45,12 +49,21 @@ def drawing(board: Board) -> Iterator[Iterator[tuple[str, bytes]]]:
         pool.shutdown(cancel_futures=True)
 
 
-_plan: list[tuple[str, Callable[[], Figure]]] = []  # in a drawing process: what it draws from
+_plan: list[Plan] = []  # in a drawing process: what it draws from
 
 
-def _inherit(plan) -> None:
+def _inherit(plan: list[Plan]) -> None:
     gc.disable()  # the collector would touch, and so copy, all that is shared; the process ends soon
     _plan[:] = plan
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A process that draws ends when the one that started it has ended, however that was: nobody would take what it draws."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
 
 
 def _draw_inherited(number: int) -> list[tuple[str, bytes]]:
@@ -71,7 +84,7 @@ def render(figure: Figure) -> Iterator[tuple[str, bytes]]:
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())
     drawn = pixels.view(np.uint32)[..., 0] != 0xFFFFFFFF
-    (top, *_, bottom), (left, *_, right) = (np.flatnonzero(drawn.any(axis=axis)) for axis in (1, 0))
+    (top, *_, bottom), (left, *_, right) = (np.flatnonzero(drawn.any(axis=axis)).tolist() for axis in (1, 0))
     margin, height = round(0.08 * DPI), len(pixels)
     top, left = max(0, top - margin), max(0, left - margin)
     bottom, right = min(height, bottom + margin + 1), right + margin + 1
@@ -85,20 +98,25 @@ def render(figure: Figure) -> Iterator[tuple[str, bytes]]:
     yield "svg", buffer.getvalue().replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
 
 
-def planned_plots(board: Board) -> list[tuple[str, Callable[[], Figure]]]:
-    """File name (without its ending) and drawing function of each plot that there are scores for; what takes longest comes first."""
-    plots: list[tuple[str, Callable[[], Figure]]] = []
-    for view in board.views:
-        if view.layer != -1:
-            continue
-        end = "" if view is board.views[0] else "_" + safe_name(f"{view.protocol}_{view.version}")
-        if any(cell.result and cell.result.headline.ci95 for row in view.own_rows for cell in row.cells.values()):
-            plots.append(("intervals" + end, lambda view=view: detail.intervals(view)))
-        if views.radar_rows(view):
-            plots.append(("radar" + end, lambda view=view: views.radar(view)))
-        for field, stem in (("gflop_per_second", "accuracy_vs_gflop"), ("n_parameters", "accuracy_vs_parameters")):
-            if len(views.cost_points(view, field)[0]) > 1:
-                plots.append((stem + end, lambda view=view, field=field: views.cost(view, field)))
-        if len(views.rank_rows(view)) > 2:
-            plots.append(("critical_difference" + end, lambda view=view: views.critical_difference(view)))
-    return [*plots, *detail.layer_plots(board), *detail.confusion_plots(board)]
+def planned_plots(board: Board) -> list[Plan]:
+    """File name (without its ending) and drawing function of each plot that there are scores for; what takes longest comes first. What is
+    left out without a picture to say so on becomes one of the board's warnings."""
+    confusions, notes = confusion_plots(board)
+    board.warnings += [note for note in notes if note not in board.warnings]
+    plots = [plan for view in board.last_layer_views for plan in _view_plots(view, view is board.views[0])]
+    return [*plots, *layer_plots(board), *confusions]
+
+
+def _view_plots(view: View, is_first: bool) -> list[Plan]:
+    end = "" if is_first else "_" + safe_name(f"{view.protocol}_{view.version}")
+    plots: list[Plan] = []
+    if any(cell.result.headline.ci95 for row in view.own_rows for cell in row.own_cells.values()):
+        plots.append(("intervals" + end, partial(intervals, view)))
+    if radar_rows(view)[0]:
+        plots.append(("radar" + end, partial(radar, view)))
+    for field, stem in (("gflop_per_second", "accuracy_vs_gflop"), ("n_parameters", "accuracy_vs_parameters")):
+        if len(cost_points(view, field).points) > 1:
+            plots.append((stem + end, partial(cost, view, field)))
+    if len(tell_apart(view).rows) > 2:
+        plots.append(("critical_difference" + end, partial(critical_difference, view)))
+    return plots

@@ -3,13 +3,14 @@ labels tell things apart."""
 
 import re
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-from arch_hf.reports import escape
-from arch_hf.reports.board import Row
+from arch_hf.reports.rows import Row
+from arch_hf.terminal import visible
 
 # Okabe and Ito's colours (jfly.uni-koeln.de/color), told apart with any colour vision; the yellow is left out, too pale on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -20,7 +21,7 @@ PLAIN = {"boxstyle": "square,pad=0.1", "facecolor": "white", "edgecolor": "none"
 DPI = 150
 # Laying out text is what takes the time. So the font is one that comes with matplotlib (no search, and the same everywhere), unhinted;
 # titles stay where they are put; and in an SVG text stays text, which can also be searched and read aloud.
-STYLE = {
+STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "text.hinting": "none",
@@ -51,16 +52,49 @@ def safe_name(text: str) -> str:
 
 def label(text: str, longest: int = 34) -> str:
     """A name as a plot prints it: long ones cut in the middle."""
-    text = escape.visible(text)
+    text = visible(text)
     if len(text) > longest:
         text = text[: longest // 2 - 1] + "…" + text[-(longest // 2) :]
     return text
 
 
-def row_label(row: Row) -> str:
+def plot_label(row: Row) -> str:
+    """A model's name beside its mark."""
     if row.published:
         return f"{row.name} {row.size}{' ◇' if row.audioset else ''} (paper)"
-    return label(row.name) + (f" @ {label(row.revision[:7])}" if row.revision else "")
+    name = label(row.name) + (f" @ {label(row.revision[:7])}" if row.revision else "")
+    return f"{name} [{label(row.variant)}]" if row.variant else name
+
+
+def left_out(rows: Sequence[Row], why: str) -> list[str]:
+    """A note on the models that a plot does not show; none where it shows all.
+
+    Example:
+        >>> left_out([], "no scores")
+        []
+    """
+    if not rows:
+        return []
+    names = [plot_label(row) for row in rows[:3]]
+    more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
+    return [f"Left out, {why}: {', '.join(names)}{more}."]
+
+
+NOTE_SIZE, NOTE_HEIGHT = 7, 0.15  # points, inches
+
+
+def room_for(notes: Sequence[str]) -> float:
+    """The inches that notes take below a plot."""
+    return NOTE_HEIGHT * len(notes) + 0.12 if notes else 0.0
+
+
+def write_notes(figure: Figure, notes: Sequence[str]) -> None:
+    """What a reader must know, in small print at the foot of the figure."""
+    wide, high = figure.get_size_inches()
+    for place, note in enumerate(reversed(notes)):
+        figure.text(
+            0.08 / wide, (0.05 + NOTE_HEIGHT * place) / high, note, size=NOTE_SIZE, color="#555555", va="bottom"
+        )
 
 
 def text_width(texts: Iterable[str], size: float) -> float:

@@ -1,15 +1,15 @@
-"""Plots of a whole view: all corpora around a circle, score against cost, ranks."""
+"""Plots of a whole view: all corpora around a circle, score against cost."""
 
 import math
 from collections.abc import Sequence
-from statistics import NormalDist
+from dataclasses import dataclass
 
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Circle
 from matplotlib.ticker import FuncFormatter
 
-from arch_hf.reports.board import DOMAINS, SIZES, TWELVE, Column, Row, View, mean_rank_of
+from arch_hf.reports.columns import DOMAINS, SIZES, TWELVE, Column
 from arch_hf.reports.plots_style import (
     COLOURS,
     DASHES,
@@ -19,28 +19,35 @@ from arch_hf.reports.plots_style import (
     SIZE_MARKERS,
     axes_at,
     label,
-    name_rows,
-    row_label,
-    text_width,
+    left_out,
+    plot_label,
+    room_for,
+    write_notes,
 )
+from arch_hf.reports.rows import Row, View
 
 MOST_NAMED = 24  # of the points of a plot; where there are more, only those on the front are
-MOST_IN_RANKS = 24
 
 # Radar ---------------------------------------------------------------------------------------------------------------
 
 
-def radar_rows(view: View) -> list[Row]:
-    """Ours, best first, then the paper's best rows, with scores on three corpora or more."""
+def radar_rows(view: View) -> tuple[list[Row], list[str]]:
+    """Ours, best first, then the paper's best rows, with scores on three corpora or more; and what is left out, and why."""
     rows = [row for row in view.rows if sum(row.comparable(column.key) is not None for column in TWELVE) > 2]
+    few = [row for row in view.own_rows if row not in rows]
     rows.sort(key=lambda row: (row.published, row.rank or math.inf, row.name))
-    return rows[:MOST_IN_RADAR]
+    notes = left_out(few, "with comparable scores on fewer than three of the twelve")
+    return rows[:MOST_IN_RADAR], notes + left_out(
+        rows[MOST_IN_RADAR:], f"beyond {MOST_IN_RADAR} lines, ours and the best first"
+    )
 
 
 def radar(view: View) -> Figure:
     """Twelve corpora around a circle, each axis from 0 to 100%; a corpus without a score breaks the line."""
-    figure = Figure(figsize=(12.5, 6.4))
-    axes = axes_at(figure, 0.2, 0.1, 6, 6)  # plain axes: matplotlib's polar ones take four times as long
+    rows, notes = radar_rows(view)
+    below = room_for(notes)
+    figure = Figure(figsize=(12.5, 6.4 + below))
+    axes = axes_at(figure, 0.2, 0.1 + below, 6, 6)  # plain axes: matplotlib's polar ones take four times as long
     axes.set_axis_off()
     axes.set_xlim(-150, 150)
     axes.set_ylim(-150, 150)
@@ -53,12 +60,12 @@ def radar(view: View) -> Figure:
         axes.text(*_on_circle(math.pi / 12, radius), "100%" if radius == 100 else str(radius), **look)
     spokes = [[(0, 0), _on_circle(angle, 100)] for angle in angles]
     axes.add_collection(LineCollection(spokes, colors="#DDDDDD", linewidths=0.8, zorder=1))
-    for index, row in enumerate(radar_rows(view)):
+    for index, row in enumerate(rows):
         scores = [row.comparable(column.key) for column in TWELVE]
         values = [math.nan if score is None else 100 * score for score in scores]
         points = [_on_circle(angle, value) for angle, value in zip(angles, values, strict=True)]
         look = {"color": COLOURS[index], "linestyle": DASHES[index], "marker": MARKERS[index]}
-        axes.plot(*zip(*points, points[0], strict=True), markersize=4, linewidth=1.6, label=row_label(row), **look)
+        axes.plot(*zip(*points, points[0], strict=True), markersize=4, linewidth=1.6, label=plot_label(row), **look)
     for angle, column in zip(angles, TWELVE, strict=True):
         _text_around(axes, angle, 113, column.title)
     for number, domain in enumerate(("events", "music", "speech")):
@@ -66,8 +73,10 @@ def radar(view: View) -> Figure:
         arc = [_on_circle(angle, 107) for angle in _arc(of_domain)]
         axes.plot(*zip(*arc, strict=True), color="#777777", linewidth=3, solid_capstyle="butt")
         _text_around(axes, sum(of_domain) / 4, 132, DOMAINS[domain], fontweight="bold", color="#333333")
-    figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(6.2 / 12.5, 0.48))
+    middle = (3.1 + below) / (6.4 + below)
+    figure.legend(*axes.get_legend_handles_labels(), loc="center left", bbox_to_anchor=(6.2 / 12.5, middle))
     axes.set_title(f"ARCH, {label(view.title)}", y=0.93)
+    write_notes(figure, notes)
     return figure
 
 
@@ -94,19 +103,33 @@ def _arc(angles: Sequence[float], n_points: int = 20) -> list[float]:
 # Score against cost --------------------------------------------------------------------------------------------------
 
 
-def cost_points(view: View, field: str) -> tuple[list[tuple[Row, float, float]], list[Column]]:
-    """(row, cost, mean score in percent) of each row that has them, and the corpora of the mean: all twelve where one of our rows
-    has them or we have none, else those that all our rows share."""
+@dataclass(frozen=True)
+class CostPoints:
+    """The models of a plot of score against cost: (row, cost, mean score in percent); over which corpora; and who is left out, and why."""
+
+    points: list[tuple[Row, float, float]]
+    columns: list[Column]
+    notes: list[str]
+
+
+def cost_points(view: View, field: str) -> CostPoints:
+    """The mean is over all twelve corpora where one of our rows has them or we have none, else over those that all our rows share."""
     own = [row for row in view.own_rows if getattr(row, field)]
     columns = list(TWELVE)
     if own and not any(row.is_complete for row in own):
         columns = [column for column in TWELVE if all(row.comparable(column.key) is not None for row in own)]
-    points = []
+    points, without = [], []
     for row in view.rows:
-        scores = [row.comparable(column.key) for column in columns]
-        if getattr(row, field) and scores and None not in scores:
+        scores = [score for score in (row.comparable(column.key) for column in columns) if score is not None]
+        if getattr(row, field) and scores and len(scores) == len(columns):
             points.append((row, float(getattr(row, field)), 100 * sum(scores) / len(scores)))
-    return points, columns
+        elif getattr(row, field):
+            without.append(row)
+    unknown = [row for row in view.rows if not getattr(row, field)]
+    notes = left_out(unknown, "of unknown cost" if field == "gflop_per_second" else "without parameters")
+    return CostPoints(
+        points, columns, notes + left_out(without, "without comparable scores on every corpus of the mean")
+    )
 
 
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
@@ -125,13 +148,32 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def cost(view: View, field: str) -> Figure:
     """Mean score against what a model costs, on a logarithmic axis, with the Pareto front."""
-    points, columns = cost_points(view, field)
-    figure = Figure(figsize=(9, 5))
-    axes = axes_at(figure, 0.8, 0.7, 6, 3.8)
+    found = cost_points(view, field)
+    points, below = found.points, room_for(found.notes)
+    figure = Figure(figsize=(9, 5 + below))
+    axes = axes_at(figure, 0.8, 0.7 + below, 6, 3.8)
     front = pareto([(x, y) for _, x, y in points])
     steps = [*front, (max(x for _, x, _ in points) * 1.15, front[-1][1])]
     axes.step(*zip(*steps, strict=True), where="post", color="#888888", linewidth=1.2, zorder=1, label="Pareto front")
     crowded = len(points) > MOST_NAMED
+    _draw_points(axes, points, crowded)
+    axes.set_xscale("log")
+    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
+        axis(FuncFormatter(_plain_tick))
+    _label_points(axes, points if not crowded else [point for point in points if point[1:] in front])
+    axes.set_xlabel("GFLOP per second of audio" if field == "gflop_per_second" else "Parameters")
+    which = ", ".join(column.title for column in found.columns)
+    which = "all twelve corpora" if len(found.columns) == len(TWELVE) else which
+    short = which if len(which) < 50 else f"{len(found.columns)} corpora"
+    axes.set_ylabel(f"Mean score (%) over {short}")
+    axes.set_title(f"ARCH, {label(view.title)}")
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    write_notes(figure, found.notes)
+    return figure
+
+
+def _draw_points(axes, points, crowded: bool) -> None:
+    """A mark per model, its form by size class, its colour by source."""
     for size in (*SIZES, ""):
         for published in (False, True):
             chosen = [(x, y) for row, x, y in points if row.size == size and row.published == published]
@@ -143,18 +185,6 @@ def cost(view: View, field: str) -> Figure:
                 if crowded and not published:
                     look |= {"linewidth": 0.6, "s": 26}
                 axes.scatter(*zip(*chosen, strict=True), label=name, zorder=3, **look)
-    axes.set_xscale("log")
-    for axis in (axes.xaxis.set_major_formatter, axes.xaxis.set_minor_formatter):
-        axis(FuncFormatter(_plain_tick))
-    _label_points(axes, points if not crowded else [point for point in points if point[1:] in front])
-    axes.set_xlabel("GFLOP per second of audio" if field == "gflop_per_second" else "Parameters")
-    which = "all twelve corpora" if len(columns) == len(TWELVE) else ", ".join(column.title for column in columns)
-    axes.set_ylabel(
-        f"Mean score (%) over {which}" if len(which) < 50 else f"Mean score (%) over {len(columns)} corpora"
-    )
-    axes.set_title(f"ARCH, {label(view.title)}")
-    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    return figure
 
 
 def _plain_tick(value: float, _position=None) -> str:
@@ -199,58 +229,3 @@ def spread(values: Sequence[float], gap: float) -> list[float]:
             groups[-1] += last
     means = [sum(group) / len(group) for group in groups for _ in group]
     return [mean + index * gap for index, mean in enumerate(means)]
-
-
-# Ranks ---------------------------------------------------------------------------------------------------------------
-
-
-def rank_rows(view: View) -> list[Row]:
-    """The best rows that have all twelve corpora."""
-    return sorted((row for row in view.rows if row.is_complete), key=lambda row: row.mean_rank)[:MOST_IN_RANKS]
-
-
-def nemenyi(n_models: int, n_corpora: int) -> float:
-    """The critical difference of mean ranks at 5% (Nemenyi's test, as in Demšar, JMLR 7, 2006): q * sqrt(k (k + 1) / 6N).
-
-    Example:
-        >>> round(nemenyi(4, 14), 2)  # Demšar's example: q = 2.569
-        1.25
-    """
-    low, high = 0.0, 20.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        low, high = (middle, high) if _range_below(middle, n_models) < 0.95 else (low, middle)
-    return low / math.sqrt(2) * math.sqrt(n_models * (n_models + 1) / (6 * n_corpora))
-
-
-def _range_below(q: float, n: int) -> float:
-    """The probability that n standard normal numbers lie within q of each other: n * integral of phi(z) (Phi(z + q) - Phi(z))^(n - 1)
-    over z, the lowest of them (the studentized range for infinitely many degrees of freedom)."""
-    normal = NormalDist()
-    return n / 20 * math.fsum(phi * (normal.cdf(z + q) - below) ** (n - 1) for z, phi, below in _NORMAL)
-
-
-_NORMAL = [(z, NormalDist().pdf(z), NormalDist().cdf(z)) for z in (index / 20 for index in range(-160, 161))]
-
-
-def critical_difference(view: View) -> Figure:
-    """Mean rank of each model over the twelve, with half the critical difference to each side: where two bars do not overlap, the
-    models differ at 5%."""
-    rows = rank_rows(view)
-    ranks = mean_rank_of(rows, [column.key for column in TWELVE])
-    ranked = sorted(zip(rows, ranks, strict=True), key=lambda pair: pair[1])
-    half = nemenyi(len(rows), len(TWELVE)) / 2
-    names = [row_label(row) for row, _ in ranked]
-    left = text_width(names, 9) + 0.3
-    figure = Figure(figsize=(left + 5.8, 1.3 + 0.22 * len(rows)))
-    axes = axes_at(figure, left, 0.7, 5.5, 0.22 * len(rows))
-    for published, colour in ((True, COLOURS[0]), (False, COLOURS[1])):
-        chosen = [(rank, place) for place, (row, rank) in enumerate(ranked) if row.published == published]
-        if chosen:
-            look = {"fmt": "o", "capsize": 3, "markersize": 6, "linewidth": 1.4, "color": colour}
-            face = "white" if published else colour
-            axes.errorbar(*zip(*chosen, strict=True), xerr=half, markerfacecolor=face, **look)
-    name_rows(axes, names, 9)
-    axes.set_xlabel(f"Mean rank over the twelve corpora (1 is best); critical difference at 5%: {2 * half:.2f}")
-    axes.set_title(f"ARCH, {label(view.title)}")
-    return figure

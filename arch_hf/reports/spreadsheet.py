@@ -3,97 +3,87 @@
 import csv
 import io
 
-from arch_hf.reports.board import SIZES, Board, Cell, Row, View, percent
+from arch_hf.reports.columns import AVERAGE_NAMES, SIZES
 from arch_hf.reports.escape import csv_text
+from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
+from arch_hf.reports.tables import NONE, two
 
-FACTS = ("model", "name", "revision", "source", "size", "audioset", "parameters")
+FACTS = ("model", "name", "also", "revision", "variant", "source", "size", "audioset", "parameters")
+MEANS = (*(f"mean {name}" for name in AVERAGE_NAMES), "mean rank", "rank")
 
 
 def render(board: Board) -> str:
-    """The file's text. Column names are `PROTOCOL/LAYER/CORPUS` and, where there is something to say, that with `/ci95_low`,
-    `/ci95_high`, `/delta` (ours minus published, in points) and `/incomplete` (why the score is not ranked)."""
+    """The file's text. Column names are `PROTOCOL/LAYER/CORPUS` and, where there is something to say, that with `/ci95_low`, `/ci95_high`, `/std_folds`,
+    `/std_seeds`, `/shots_N` and `/shots_N_std` (over draws), `/delta` (ours minus published, in points) and `/incomplete` (why the score is
+    not ranked)."""
     lines: dict[tuple, dict[str, object]] = {}
-    names: list[str] = []
+    names: dict[str, None] = {}
     for view in board.views:
-        _add_names(names, view)
-        for row in view.rows:
-            lines.setdefault(_key(row), _facts(row)).update(_values(view, row))
+        found = [(_line(lines, row), _values(view, row)) for row in view.rows]
+        names |= dict.fromkeys(_ordered(view, {name for _, values in found for name in values}))
+        for line, values in found:
+            line.update(values)
     buffer = io.StringIO()
-    writer = csv.DictWriter(
-        buffer, fieldnames=[*FACTS, *(csv_text(name) for name in names)], restval="", lineterminator="\n"
-    )
+    writer = csv.DictWriter(buffer, fieldnames=[*FACTS, *names], restval="", lineterminator="\n")
     writer.writeheader()
-    writer.writerows(lines[key] for key in sorted(lines, key=lambda key: key[0]))  # stable: by size, published first
+    writer.writerows(lines[key] for key in sorted(lines, key=lambda key: key[0]))  # stable: ours first, by size
     return buffer.getvalue()
 
 
-def _key(row: Row) -> tuple:
-    first = next(iter(row.cells.values())).result
-    return (
-        (*SIZES, "").index(row.size),
-        row.published,
-        row.model_id,
-        row.revision,
-        first.model.weights_sha256 if first else None,
-    )
-
-
-def _facts(row: Row) -> dict[str, object]:
-    return {
+def _line(lines: dict[tuple, dict[str, object]], row: Row) -> dict[str, object]:
+    """The line of a model, the same in every view."""
+    key = ((row.published, (*SIZES, "").index(row.size)), row.encoder or row.model_id)
+    facts: dict[str, object] = {
         "model": csv_text(row.model_id),
         "name": csv_text(row.name),
+        "also": csv_text(" ".join(row.also)),
         "revision": csv_text(row.revision or ""),
+        "variant": csv_text(row.variant or ""),
         "source": "published" if row.published else "evaluated",
         "size": row.size,
         "audioset": "yes" if row.audioset else "no",
         "parameters": row.n_parameters or "",
     }
+    return lines.setdefault(key, facts)
 
 
-def _add_names(names: list[str], view: View) -> None:
-    cells = [(f"{_prefix(view)}/{corpus}", cell) for row in view.rows for corpus, cell in row.cells.items()]
-    used = {name + suffix for name, cell in cells for suffix in _parts(cell)}
-    for column in view.columns:
-        for suffix in ("", "/ci95_low", "/ci95_high", "/delta", "/incomplete"):
-            name = f"{_prefix(view)}/{column.key}{suffix}"
-            if name in used:
-                names.append(name)
-    names += [f"{_prefix(view)}/{suffix}" for suffix in _SUMMARY if any(row.rank for row in view.rows)]
+def _name(view: View, part: str) -> str:
+    return csv_text(f"{view.protocol_title}/{'last' if view.layer == -1 else f'layer {view.layer}'}/{part}")
 
 
-def _prefix(view: View) -> str:
-    return f"{view.protocol} {view.version}/{'last' if view.layer == -1 else f'layer {view.layer}'}"
-
-
-_SUMMARY = ("mean events", "mean music", "mean speech", "mean all", "mean rank", "rank")
+def _values(view: View, row: Row) -> dict[str, object]:
+    """Column name to value, of one model in one view."""
+    values: dict[str, object] = {
+        _name(view, corpus + suffix): value
+        for corpus, cell in row.cells.items()
+        for suffix, value in _parts(cell).items()
+    }
+    means = [*(two(row.averages[name]) for name in AVERAGE_NAMES), row.mean_rank and f"{row.mean_rank:.2f}", row.rank]
+    known = {name: mean for name, mean in zip(MEANS, means, strict=True) if mean not in (None, NONE)}
+    return values | {_name(view, name): mean for name, mean in known.items()}
 
 
 def _parts(cell: Cell) -> dict[str, object]:
     """Column suffix to value, of one score."""
-    parts: dict[str, object] = {"": f"{percent(cell.value):.2f}"}
-    if cell.result and cell.result.headline.ci95:
-        low, high = cell.result.headline.ci95
-        parts |= {"/ci95_low": f"{percent(low):.2f}", "/ci95_high": f"{percent(high):.2f}"}
-    if cell.delta is not None:
-        parts["/delta"] = f"{percent(cell.delta):.2f}"
-    if cell.caveat is not None:
-        parts["/incomplete"] = csv_text(cell.caveat)
-    return parts
+    parts: dict[str, object] = {"": two(cell.value)}
+    if isinstance(cell, OwnCell):
+        score = cell.result.headline
+        low, high = score.ci95 or (None, None)
+        parts |= {"/ci95_low": two(low), "/ci95_high": two(high)}
+        parts |= {"/std_folds": two(score.std_folds), "/std_seeds": two(score.std_seeds)}
+        for shots, found in cell.result.few_shot.items():
+            block = found.metrics.get(cell.result.metric, {})
+            parts |= {f"/shots_{shots}": two(block.get("mean")), f"/shots_{shots}_std": two(block.get("std"))}
+    parts["/delta"] = two(cell.delta)
+    known = {suffix: value for suffix, value in parts.items() if value != NONE}
+    return known | ({} if cell.caveat is None else {"/incomplete": csv_text(cell.caveat)})
 
 
-def _values(view: View, row: Row) -> dict[str, object]:
-    values = {
-        csv_text(f"{_prefix(view)}/{corpus}{suffix}"): value
-        for corpus, cell in row.cells.items()
-        for suffix, value in _parts(cell).items()
-    }
-    if row.rank:
-        averages = [f"{percent(row.averages[name]):.2f}" for name in ("events", "music", "speech", "all")]
-        values |= dict(
-            zip(
-                (f"{_prefix(view)}/{name}" for name in _SUMMARY),
-                (*averages, f"{row.mean_rank:.2f}", row.rank),
-                strict=True,
-            )
-        )
-    return values
+def _ordered(view: View, used: set[str]) -> list[str]:
+    """The names that are used: corpus by corpus, each score before what belongs to it; then the means."""
+    cells = [cell for row in view.rows for cell in row.own_cells.values()]
+    shots = sorted({shots for cell in cells for shots in cell.result.few_shot}, key=int)
+    suffixes = ["", "/ci95_low", "/ci95_high", "/std_folds", "/std_seeds"]
+    suffixes += [f"/shots_{n}{end}" for n in shots for end in ("", "_std")] + ["/delta", "/incomplete"]
+    parts = [column.key + suffix for column in view.columns for suffix in suffixes]
+    return [name for name in (_name(view, part) for part in (*parts, *MEANS)) if name in used]

@@ -2,12 +2,19 @@
 
 from importlib.resources import files
 from itertools import chain
+from typing import Any
 
-from arch_hf.reports.board import DOMAINS, PAPER, SIZE_NAMES, Board, Cell, Row, View, percent
-from arch_hf.reports.escape import json_in_html, visible
+import numpy as np
+
+from arch_hf.probing.estimate import FEWEST_UNITS, half_width, two_sided_p
+from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, SIZE_NAMES, percent
+from arch_hf.reports.escape import json_in_html
+from arch_hf.reports.pairs import MOST_COMPARED
+from arch_hf.reports.rows import Board, Cell, OwnCell, Pairs, Row, View
 from arch_hf.results.result import Result
+from arch_hf.terminal import visible
 
-SCRIPTS = ("data.js", "table.js", "panels.js", "main.js")
+SCRIPTS = ("data.js", "table.js", "intervals.js", "compare.js", "classes.js", "layers.js", "main.js")
 CONFUSION_BUDGET = 600_000  # characters of confusion matrices in the page; more are left to the plots
 
 
@@ -36,6 +43,8 @@ def page_data(board: Board) -> dict:
         "paper": PAPER,
         "domains": DOMAINS,
         "sizes": SIZE_NAMES,
+        "fewest_units": FEWEST_UNITS,
+        "most_compared": MOST_COMPARED,
         "views": views,
         "classes": pool.classes,
         "details": pool.details,
@@ -43,13 +52,18 @@ def page_data(board: Board) -> dict:
 
 
 class _Pool:
-    """Class names, written once per set, and the details (class scores, confusion) that cells point to by number."""
+    """The numbers of encoders; class names, written once per set, and the details (class scores, confusion) that cells point to by number."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.classes: list[list[str]] = []
         self.details: list[list] = []
         self._numbers: dict[tuple[str, ...], int] = {}
+        self._encoders: dict[tuple, int] = {}
         self._budget = CONFUSION_BUDGET
+
+    def number(self, encoder: tuple) -> int:
+        """The same for a model in every view."""
+        return self._encoders.setdefault(encoder, len(self._encoders))
 
     def add(self, result: Result) -> int | None:
         """The number of the result's details; None where it has none."""
@@ -89,58 +103,101 @@ def _sparse(matrix) -> list[float]:
 
 def _view(view: View, pool: _Pool) -> dict:
     return {
-        "protocol": visible(f"{view.protocol} {view.version}"),
+        "protocol": visible(view.protocol_title),
         "layer": view.layer,
         "columns": [[visible(c.key), visible(c.title), c.domain, c.metric] for c in view.columns],
         "rows": [_row(row, view, pool) for row in view.rows],
         "notes": [visible(note) for note in view.notes],
+        "pairs": _pairs(view.pairs, view) if view.pairs else None,
     }
 
 
 def _row(row: Row, view: View, pool: _Pool) -> list:
-    averages = [row.averages[name] for name in ("events", "music", "speech", "all")]
-    return [
+    layers = [cell.result.model.n_layers for cell in row.own_cells.values()]
+    values: list[Any] = [
         visible(row.name),
         visible(row.model_id),
-        visible(row.revision) if row.revision else None,
+        _text(row.revision),
         row.size,
         int(row.audioset),
         int(row.published),
         row.n_parameters,
         row.gflop_per_second,
-        [None if value is None else percent(value) for value in averages],
+        [_percent(row.averages[name]) for name in AVERAGE_NAMES],
         row.mean_rank and round(row.mean_rank, 2),
         row.rank,
         [_cell(row.cells.get(column.key), view, pool) for column in view.columns],
+        _text(row.page),
+        _text(", ".join(row.also) or None),
+        _text(row.variant),
+        next(filter(None, layers), None),
+        pool.number(row.encoder) if row.encoder else None,
     ]
-
-
-def _cell(cell: Cell | None, view: View, pool: _Pool) -> list | int:
-    """[score, marks, difference, low, high, std, rank, caveat, clips, runs, majority, details], cut after the last that is known."""
-    if cell is None:
-        return 0
-    result = cell.result
-    values = [
-        percent(cell.value),
-        cell.best_of_size + 2 * cell.best,
-        None if cell.delta is None else percent(cell.delta),
-    ]
-    values += [percent(bound) for bound in result.headline.ci95] if result and result.headline.ci95 else [None, None]
-    if view.layer == -1:
-        values += [
-            percent(result.headline.std_folds) if result and result.headline.std_folds is not None else None,
-            cell.rank,
-            _text(cell.caveat),
-        ]
-        if result:
-            majority = result.baselines.get("majority", {}).get(result.metric)
-            majority = None if majority is None else percent(majority)
-            values += [result.dataset.n_clips, len(result.runs), majority, pool.add(result)]
-    else:
-        values += [None, None, _text(cell.caveat)]
     while values[-1] is None:
         values.pop()
     return values
+
+
+def _cell(cell: Cell | None, view: View, pool: _Pool) -> list | int:
+    """The fields of `CELL` in `data.js`, cut after the last that is known; 0 where there is no score."""
+    if cell is None:
+        return 0
+    values: list[Any] = [percent(cell.value), cell.best_of_size + 2 * cell.best, _percent(cell.delta)]
+    if isinstance(cell, OwnCell):
+        score, result = cell.result.headline, cell.result
+        values += [_percent(bound) for bound in score.ci95 or (None, None)]
+        values += [_percent(score.std_folds), _percent(score.std_seeds), _text(cell.caveat)]
+        if view.layer == -1:
+            values += [cell.rank, result.dataset.n_clips, _folds_and_seeds(result)]
+            values += [_percent(result.baselines.get(name, {}).get(result.metric)) for name in ("majority", "mfcc")]
+            values += [pool.add(result), _few_shot(result)]
+    elif view.layer == -1:
+        values += [None] * 5 + [cell.rank]
+    while values[-1] is None:
+        values.pop()
+    return values
+
+
+def _folds_and_seeds(result: Result) -> list[int]:
+    return [len({run.fold for run in result.runs}), len({run.seed for run in result.runs})]
+
+
+def _few_shot(result: Result) -> list[list[float]] | None:
+    """[shots, mean, std over draws] each."""
+    found = {shots: block.metrics.get(result.metric) for shots, block in result.few_shot.items()}
+    return [[int(n), percent(m["mean"]), percent(m["std"])] for n, m in found.items() if m] or None
+
+
+def _pairs(pairs: Pairs, view: View) -> dict:
+    """The places of the compared rows; and for each two of them, in order, what is in `keys`: [difference, half of the interval, p, units], the
+    middle two null where no verdict is possible, or 0 where there is no such pair."""
+    keys = [*(column.key for column in view.columns), *AVERAGE_NAMES, "elsewhere"]
+    estimates = [estimate for found in pairs.found.values() for estimate in found.values()]
+    value, error, df = (np.array([getattr(e, name) for e in estimates]) for name in ("value", "standard_error", "df"))
+    halves, ps = half_width(error, df), two_sided_p(value, error, df)
+    packed = {
+        id(estimate): [
+            round(100 * estimate.value, 2),
+            *([_round(100 * half), float(f"{p:.2g}")] if estimate.has_verdict else [None, None]),
+            estimate.n_units,
+        ]
+        for estimate, half, p in zip(estimates, halves.tolist(), ps.tolist(), strict=True)
+    }
+    places = {id(row): place for place, row in enumerate(view.rows)}
+    return {
+        "rows": [places[id(row)] for row in pairs.rows],
+        "keys": [visible(key) for key in keys],
+        "found": [[packed[id(found[key])] if key in found else 0 for key in keys] for found in pairs.found.values()],
+    }
+
+
+def _round(points: float) -> float:
+    """To a hundredth, no more than all."""
+    return round(min(points, 100.0), 2)
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else percent(value)
 
 
 def _text(text: str | None) -> str | None:

@@ -1,7 +1,8 @@
 // The data block, the names of its fields, and small helpers. Names are only ever set as text.
 const DATA = JSON.parse(document.getElementById("data").textContent);
-const ROW = { name: 0, id: 1, revision: 2, size: 3, audioset: 4, published: 5, parameters: 6, gflop: 7, averages: 8, meanRank: 9, rank: 10, cells: 11 };
-const CELL = { score: 0, marks: 1, delta: 2, low: 3, high: 4, std: 5, rank: 6, caveat: 7, clips: 8, runs: 9, majority: 10, detail: 11 };
+const ROW = { name: 0, id: 1, revision: 2, size: 3, audioset: 4, published: 5, parameters: 6, gflop: 7, averages: 8, meanRank: 9, rank: 10, cells: 11, page: 12, also: 13, variant: 14, layers: 15, encoder: 16 };
+const CELL = { score: 0, marks: 1, delta: 2, low: 3, high: 4, stdFolds: 5, stdSeeds: 6, caveat: 7, rank: 8, clips: 9, runs: 10, majority: 11, mfcc: 12, detail: 13, shots: 14 };
+const PAIR = { difference: 0, half: 1, p: 2, units: 3 };
 const COLUMN = { key: 0, title: 1, domain: 2, metric: 3 };
 const AVERAGES = ["events", "music", "speech", "all"];
 
@@ -52,6 +53,7 @@ const state = {
   sources: new Set([0, 1]),
   differences: new Set(["delta"]),
   query: "",
+  ownFirst: true,
   sort: { key: "rank", down: false },
 };
 
@@ -63,17 +65,30 @@ function passes(row) {
   );
 }
 
-const rowLabel = (row) => row[ROW.name] + (row[ROW.revision] ? " @ " + row[ROW.revision].slice(0, 12) : "");
+const rowLabel = (row) => row[ROW.name] + (row[ROW.revision] ? " @ " + row[ROW.revision].slice(0, 12) : "") + (row[ROW.variant] ? ` [${row[ROW.variant]}]` : "") + (row[ROW.published] ? " (paper)" : "");
+
+// "3.10 over 5 folds, 0.42 over 3 seeds": the two spreads of a score, never as one.
+function spread(cell) {
+  const [folds, seeds] = cell[CELL.runs] ?? [];
+  const parts = [];
+  if (known(cell[CELL.stdFolds])) parts.push(`${two(cell[CELL.stdFolds])} over ${plural(folds, "fold")}`);
+  if (known(cell[CELL.stdSeeds])) parts.push(`${two(cell[CELL.stdSeeds])} over ${plural(seeds, "seed")}`);
+  return parts.join(", ");
+}
+
+const shotsText = ([shots, mean, std]) => `${plural(shots, "clip")} per class: ${two(mean)} ± ${two(std)}`;
 
 // The lines of a score's tooltip.
 function explain(row, column, cell) {
   const lines = [`${rowLabel(row)}, ${column[COLUMN.title]}: ${two(cell[CELL.score])}% ${metricName(column)}`];
   if (known(cell[CELL.low])) lines.push(`95% interval ${two(cell[CELL.low])} to ${two(cell[CELL.high])}`);
   else if (row[ROW.published]) lines.push("As published; the paper states no interval");
-  if (known(cell[CELL.std])) lines.push(`Standard deviation ${two(cell[CELL.std])} over ${plural(cell[CELL.runs], "run")}`);
+  if (spread(cell)) lines.push(`Standard deviation ${spread(cell)}`);
   if (known(cell[CELL.delta])) lines.push(`${signed(cell[CELL.delta])} points from the published score`);
   if (known(cell[CELL.rank])) lines.push(`Rank ${cell[CELL.rank]} in this column`);
   if (known(cell[CELL.majority])) lines.push(`Always the commonest class: ${two(cell[CELL.majority])}`);
+  if (known(cell[CELL.mfcc])) lines.push(`MFCC statistics: ${two(cell[CELL.mfcc])}`);
+  for (const shots of cell[CELL.shots] ?? []) lines.push(`Trained on ${shotsText(shots)} over draws`);
   if (known(cell[CELL.clips])) lines.push(`${cell[CELL.clips].toLocaleString("en")} clips`);
   if (known(cell[CELL.caveat])) lines.push(`Not ranked: ${cell[CELL.caveat]}`);
   if (known(cell[CELL.detail])) lines.push("Enter or click: its classes");
@@ -100,3 +115,28 @@ const tip = {
     this.anchor?.removeAttribute("aria-describedby");
   },
 };
+
+function headCells(...titles) {
+  return make("thead", { class: "single" }, make("tr", { class: "heads" }, ...titles.map((title, index) => {
+    const attributes = { scope: "col", class: index ? null : "first", style: "padding:.36rem .55rem" };
+    return make("th", attributes, title);
+  })));
+}
+
+const empty = (text) => make("p", { class: "empty" }, text);
+
+// Offer rows of text as a csv file. A cell that a spreadsheet would take for a formula gets an apostrophe.
+function download(name, rows) {
+  const quote = (value) => {
+    let text = known(value) ? String(value) : "";
+    if (/^\s*[=+@\t\r]/.test(text) || (/^\s*-/.test(text) && !/^-[\d.]+$/.test(text))) text = "'" + text;
+    return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+  };
+  const text = rows.map((row) => row.map(quote).join(",")).join("\n") + "\n";
+  const url = URL.createObjectURL(new Blob([text], { type: "text/csv" }));
+  const link = make("a", { href: url, download: name });
+  document.body.append(link);
+  link.click();
+  link.remove();
+  setTimeout(() => URL.revokeObjectURL(url), 10000);
+}

@@ -1,6 +1,16 @@
 // The controls: tabs, filters, the colour scheme.
-const TABS = ["board", "intervals", "classes", "layers"];
-const DRAW = { board: drawBoard, intervals: drawIntervals, classes: drawClasses, layers: drawLayers };
+const TABS = ["board", "intervals", "compare", "classes", "layers"];
+const DRAW = { board: drawBoard, intervals: drawIntervals, compare: drawCompare, classes: drawClasses, layers: drawLayers };
+const FILTERS = {
+  "field-layer": ["board", "intervals", "compare", "classes"],
+  "field-protocol": ["board", "intervals", "compare", "classes"],
+  domains: ["board", "layers"],
+  sizes: ["board", "intervals"],
+  sources: ["board", "intervals"],
+  order: ["board", "intervals"],
+  extras: ["board"],
+  "field-search": ["board", "intervals"],
+};
 let tab = "board";
 
 function showTab(name) {
@@ -11,6 +21,8 @@ function showTab(name) {
     button.tabIndex = other === name ? 0 : -1;
     byId("panel-" + other).hidden = other !== name;
   }
+  // Only the filters that do something here.
+  for (const [id, tabs] of Object.entries(FILTERS)) byId(id).classList.toggle("idle", !tabs.includes(name));
   tip.hide();
   DRAW[name]();
 }
@@ -45,6 +57,7 @@ function viewChanged() {
   const corpora = state.view.columns.map((column, index) => [index, column[COLUMN.title]]).filter(([index]) => state.view.rows.some((row) => row[ROW.cells][index]));
   fillSelect(byId("interval-corpus"), corpora, byId("interval-corpus").value);
   fillClassModels();
+  fillCompared();
   DRAW[tab]();
 }
 
@@ -52,15 +65,20 @@ function start() {
   const everything = DATA.views.flatMap((view) => view.rows);
   const domains = new Set(DATA.views.flatMap((view) => view.columns.map((column) => column[COLUMN.domain])));
   const sizes = new Set(everything.map((row) => row[ROW.size]));
-  const filtered = () => (tab === "board" ? arrange() : DRAW[tab]());
-  chips(byId("domains"), Object.entries(DATA.domains).filter(([key]) => domains.has(key)), state.domains, () => DRAW[tab]());
-  chips(byId("sizes"), Object.entries(DATA.sizes).filter(([key]) => sizes.has(key)), state.sizes, filtered);
   const sources = new Set(everything.map((row) => row[ROW.published]));
+  const filtered = () => (tab === "board" ? arrange() : DRAW[tab]());
+  chips(byId("domains"), Object.entries(DATA.domains).filter(([key]) => domains.has(key)), state.domains, () => {
+    fillLayers();
+    DRAW[tab]();
+  });
+  chips(byId("sizes"), Object.entries(DATA.sizes).filter(([key]) => sizes.has(key)), state.sizes, filtered);
+  chips(byId("order"), [["own", "Evaluated first"]], { add: () => (state.ownFirst = true), delete: () => (state.ownFirst = false) }, filtered);
+  byId("order").hidden = sources.size < 2;
   chips(byId("sources"), [[0, "Evaluated"], [1, "Paper"]].filter(([key]) => sources.has(key)), state.sources, filtered);
   byId("extras").hidden = !DATA.views.some((view) => view.columns.some((column, index) => hasDelta(view, index)));
   chips(byId("extras"), [["delta", "Δ to the paper"]], state.differences, () => DRAW[tab]());
   byId("fold").open = !matchMedia("(max-width: 720px)").matches;
-  const own = new Set(everything.filter((row) => !row[ROW.published]).map((row) => row[ROW.id] + "\n" + row[ROW.revision]));
+  const own = new Set(everything.filter((row) => !row[ROW.published]).map((row) => row[ROW.encoder]));
   byId("counts").textContent = `${plural(own.size, "model")} evaluated here, beside the ${everything.filter((row) => row[ROW.published]).length} of the paper.`;
   byId("protocol").addEventListener("change", ({ target }) => {
     const views = DATA.views.filter((view) => view.protocol === target.value);
@@ -82,7 +100,12 @@ function start() {
     drawClasses();
   });
   byId("class-corpus").addEventListener("change", drawClasses);
-  fillSelect(byId("layer-model"), layered.map((model, index) => [index, model.label]));
+  fillLayers();
+  let width = innerWidth;
+  addEventListener("resize", () => {
+    if (tab === "layers" && innerWidth !== width) drawLayers();
+    width = innerWidth;
+  });
   byId("layer-model").addEventListener("change", drawLayers);
   byId("theme").addEventListener("click", () => {
     const root = document.documentElement;

@@ -5,19 +5,20 @@ const board = { box: byId("board"), rows: [], columns: [], active: null, limit: 
 function boardColumns() {
   const columns = [
     { key: "name", title: "Model", value: (row) => row[ROW.name], text: true },
-    { key: "size", title: "Size", width: 4.2, value: (row) => row[ROW.parameters] ?? null, draw: drawSize },
-    { key: "rank", title: "Rank", width: 4.8, value: (row) => row[ROW.rank], draw: drawRank, up: true },
+    { key: "size", title: "Size", width: 4, value: (row) => row[ROW.parameters] ?? null, draw: drawSize },
+    { key: "rank", title: "Rank", width: 4.4, value: (row) => row[ROW.rank], draw: drawRank, up: true },
   ];
   const mean = (title, index, group) => ({
     key: "mean-" + AVERAGES[index],
     title,
     group,
     start: true,
-    width: group ? 5 : 7.6,
+    width: group ? 4.6 : 5,
+    under: group ? null : "of all 12",
     value: (row) => row[ROW.averages][index],
     draw: (td, value) => td.append(two(value)),
   });
-  columns.push(mean("Mean of 12", 3));
+  columns.push(mean("Mean", 3));
   state.view.columns.forEach((column, index) => {
     const domain = column[COLUMN.domain];
     if (!state.domains.has(domain)) return;
@@ -25,7 +26,6 @@ function boardColumns() {
     const first = !columns.some((other) => other.group === domain);
     if (first && average >= 0) columns.push(mean("Mean", average, domain));
     columns.push({ ...scoreColumn(column, index, domain), start: first && average < 0 });
-    if (state.differences.has("delta") && hasDelta(state.view, index)) columns.push(deltaColumn(column, index, domain));
   });
   return columns;
 }
@@ -35,29 +35,23 @@ const hasDelta = (view, index) => view.rows.some((row) => row[ROW.cells][index] 
 function scoreColumn(column, index, group) {
   return {
     key: "score-" + index,
+    index,
     title: column[COLUMN.title],
     under: column[COLUMN.metric] === "map_macro" ? "mAP" : null,
     group,
-    width: Math.min(14, Math.max(5.2, 2.3 + 0.6 * column[COLUMN.title].length)),
+    width: Math.min(14, Math.max(4.8, 2.1 + 0.54 * column[COLUMN.title].length)),
     value: (row) => (row[ROW.cells][index] ? row[ROW.cells][index][CELL.score] : null),
     draw(td, value, row) {
       const cell = row[ROW.cells][index];
       td.append(two(value) + (known(cell[CELL.caveat]) ? "†" : ""));
+      const delta = cell[CELL.delta];
+      if (state.differences.has("delta") && known(delta)) td.append(make("span", { class: `under delta ${delta > 0 ? "plus" : delta < 0 ? "minus" : ""}` }, "Δ " + signed(delta)));
       td.className = known(cell[CELL.caveat]) ? "caveat" : cell[CELL.marks] & 2 ? "best" : "";
       if (cell[CELL.marks] & 1) td.classList.add("size-best");
       td.explain = () => explain(row, column, cell);
       if (known(cell[CELL.detail])) td.open = () => openClasses(row, index);
     },
   };
-}
-
-function deltaColumn(column, index, group) {
-  const value = (row) => (row[ROW.cells][index] ? (row[ROW.cells][index][CELL.delta] ?? null) : null);
-  const draw = (td, delta) => {
-    td.append(signed(delta));
-    td.className = "delta " + (delta > 0 ? "plus" : delta < 0 ? "minus" : "");
-  };
-  return { key: "delta-" + index, title: "Δ", label: `Δ ${column[COLUMN.title]}: ours minus published`, group, width: 4, value, draw, sparse: true };
 }
 
 function drawSize(td, value, row) {
@@ -122,7 +116,7 @@ function drawRow(row) {
     if (known(value)) column.draw(td, value, row);
     else {
       td.className = "none";
-      if (!column.sparse) td.append("–");
+      td.append("–");
     }
     if (column.start) td.classList.add("start");
     tr.append(td);
@@ -131,11 +125,16 @@ function drawRow(row) {
 }
 
 function drawName(row) {
-  const label = bdi(row[ROW.name] + (row[ROW.audioset] ? " ◇" : ""), { class: "model" });
+  const name = row[ROW.name] + (row[ROW.audioset] ? " ◇" : "");
+  const label = row[ROW.page]
+    ? make("a", { class: "model", href: row[ROW.page], target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, bdi(name))
+    : bdi(name, { class: "model" });
   const th = make("th", { scope: "row", class: "first", tabindex: -1 }, label);
   const under = [];
   if (row[ROW.published]) under.push(make("span", { class: "badge" }, "paper"), " ", bdi(row[ROW.id]));
-  else if (row[ROW.revision]) under.push(bdi("@ " + row[ROW.revision].slice(0, 12)));
+  if (row[ROW.variant]) under.push(make("span", { class: "badge" }, bdi(row[ROW.variant])), " ");
+  if (row[ROW.revision]) under.push(bdi("@ " + row[ROW.revision].slice(0, 12)));
+  if (row[ROW.also]) under.push(bdi(` also ${row[ROW.also]}`));
   if (under.length) th.append(make("small", {}, ...under));
   return th;
 }
@@ -148,14 +147,22 @@ function sortBy(column) {
 
 // Put the rows that pass the filters in order. Hundreds of rows take a browser a while to lay out, so the first hundred are drawn
 // until more are asked for; a row is drawn when it is first needed.
-function arrange() {
+function shownRows() {
   const column = board.columns.find(({ key }) => key === state.sort.key);
   const sign = state.sort.down ? -1 : 1;
   const order = board.rows.filter(({ row }) => passes(row)).map((entry) => ({ entry, value: column.value(entry.row) }));
   order.sort((a, b) => {
+    const source = a.entry.row[ROW.published] - b.entry.row[ROW.published];
+    if (state.ownFirst && source) return source;
     if (!known(a.value) || !known(b.value)) return known(b.value) - known(a.value); // unknown last, either way
     return sign * (column.text ? names.compare(a.value, b.value) : a.value - b.value);
   });
+  return order;
+}
+
+function arrange() {
+  const column = board.columns.find(({ key }) => key === state.sort.key);
+  const order = shownRows();
   const drawn = order.slice(0, board.limit).map(({ entry }) => (entry.tr ??= drawRow(entry.row)));
   board.body.replaceChildren(...drawn);
   byId("more").hidden = drawn.length === order.length;
@@ -163,7 +170,8 @@ function arrange() {
   for (const other of board.columns) other.head.removeAttribute("aria-sort");
   column.head.setAttribute("aria-sort", state.sort.down ? "descending" : "ascending");
   byId("status").textContent =
-    `${order.length} of ${plural(board.rows.length, "model")}, sorted by ${column.label ?? column.title}, ${state.sort.down ? "highest" : column.text ? "A" : "lowest"} first.` +
+    `${order.length} of ${plural(board.rows.length, "model")}, sorted by ${column.label ?? column.title}, ${state.sort.down ? "highest" : column.text ? "A" : "lowest"} first` +
+    (state.ownFirst && order.some(({ entry }) => entry.row[ROW.published]) && order.some(({ entry }) => !entry.row[ROW.published]) ? ", those evaluated here before those of the paper." : ".") +
     (order.length ? "" : " Loosen the filters to see some.");
   activate(board.box.querySelector(".sort"), false);
 }
@@ -186,6 +194,7 @@ function moveInGrid(event) {
   const cell = event.target.closest("th, td");
   if (!cell || event.altKey || event.ctrlKey || event.metaKey) return;
   if (event.key === "Enter" && event.target.open) return event.target.open();
+  if (event.key === "Enter" && cell === event.target && cell.querySelector("a")) return cell.querySelector("a").click();
   if (event.key === "Escape") return tip.hide();
   const { lines, line, index } = gridPosition(cell);
   const last = cell.parentElement.children.length - 1;
@@ -211,6 +220,15 @@ byId("more").addEventListener("click", () => {
   arrange();
   byId("status").focus();
 });
+function downloadBoard() {
+  const columns = board.columns.slice(1).flatMap(({ title, index, value }) => {
+    if (index === undefined || !hasDelta(state.view, index)) return [{ title, value }];
+    return [{ title, value }, { title: `${title}: ours minus published`, value: (row) => (row[ROW.cells][index] || [])[CELL.delta] }];
+  });
+  const rows = shownRows().map(({ entry: { row } }) => [rowLabel(row), ...columns.map(({ value }) => value(row))]);
+  download("leaderboard.csv", [[`${state.view.protocol}, layer ${layerName(state.view.layer)}, percent`], ["Model", ...columns.map(({ title }) => title)], ...rows]);
+}
+byId("board-download").addEventListener("click", downloadBoard);
 board.box.addEventListener("keydown", moveInGrid);
 board.box.addEventListener("focusin", ({ target }) => (target.explain ? tip.show(target, target.explain()) : tip.hide()));
 board.box.addEventListener("focusout", () => tip.hide());

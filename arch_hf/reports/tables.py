@@ -1,0 +1,230 @@
+"""The tables of a report as values: what stands in them, and which marks. Markdown and LaTeX only print them.
+
+A cell's words (a score, a difference, a spread) are made here and nowhere else.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, Column, percent
+from arch_hf.reports.layers import LayerTable, layer_tables
+from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
+from arch_hf.results.folder import layer_name
+
+NONE = "–"
+MOST_DETAILED = 12  # models of ours whose results are printed one by one; the csv holds all
+SHORT_REVISION = 12
+
+
+class Entry(NamedTuple):
+    """A cell's text and its marks: best of its size class, best of all, incomplete."""
+
+    text: str = NONE
+    best_of_size: bool = False
+    best: bool = False
+    incomplete: bool = False
+
+
+class Label(NamedTuple):
+    """What names a line."""
+
+    text: str
+    audioset: bool = False
+    published: bool = False
+
+
+class Head(NamedTuple):
+    """The head of a column, and the domain that it stands under."""
+
+    text: str
+    domain: str | None = None
+
+
+class Line(NamedTuple):
+    """One line; a rule stands where `group` changes."""
+
+    label: Label
+    entries: tuple[Entry, ...]
+    group: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of text. `notes` are sentences for below it."""
+
+    title: str
+    heads: tuple[Head, ...]
+    lines: tuple[Line, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def entries(self) -> Iterable[Entry]:
+        return (entry for line in self.lines for entry in line.entries)
+
+
+def report_tables(board: Board) -> list[Table]:
+    """All tables of a report, in order; those with nothing to show are left out."""
+    tables: list[Table] = []
+    for view in board.last_layer_views:
+        tables += [score_table(view), mean_table(view), detail_table(view), difference_table(view)]
+    tables += map(layers_table, layer_tables(board))
+    return [table for table in tables if table.lines]
+
+
+def two(value: float | None) -> str:
+    """A fraction in percent.
+
+    Example:
+        >>> two(0.4573), two(None)
+        ('45.73', '–')
+    """
+    return NONE if value is None else f"{percent(value):.2f}"
+
+
+def signed(value: float | None) -> str:
+    """A difference in points.
+
+    Example:
+        >>> signed(0.011), signed(-0.0005), signed(None)
+        ('+1.10', '-0.05', '–')
+    """
+    return NONE if value is None else f"{percent(value):+.2f}"
+
+
+def interval(bounds: tuple[float, float] | None) -> str:
+    """
+    Example:
+        >>> interval((0.4, 0.51))
+        '40.00 – 51.00'
+    """
+    return NONE if bounds is None else f"{two(bounds[0])} – {two(bounds[1])}"
+
+
+def row_label(row: Row) -> Label:
+    """The model's name with all that tells it from its namesakes."""
+    name = row.name + (f" ({row.revision[:SHORT_REVISION]})" if row.revision else "")
+    name += f" [{row.variant}]" if row.variant else ""
+    name += f", also {', '.join(row.also)}" if row.also else ""
+    return Label(name, row.audioset, row.published)
+
+
+def score_entry(cell: Cell | None) -> Entry:
+    if cell is None:
+        return Entry()
+    if cell.caveat is not None:
+        return Entry(two(cell.value), incomplete=True)
+    return Entry(two(cell.value), cell.best_of_size, cell.best)
+
+
+def score_head(column: Column) -> Head:
+    return Head(column.title + (" (mAP)" if column.metric == "map_macro" else ""), column.domain)
+
+
+def _group(row: Row) -> str:
+    return f"{row.published} {row.size}"
+
+
+def _size(row: Row) -> Entry:
+    return Entry(row.size or NONE)
+
+
+def score_table(view: View) -> Table:
+    """Every model on every corpus."""
+    lines = [
+        Line(row_label(row), (_size(row), *(score_entry(row.cells.get(c.key)) for c in view.columns)), _group(row))
+        for row in view.rows
+    ]
+    return Table(view.title, (Head("Size"), *map(score_head, view.columns)), tuple(lines), tuple(view.notes))
+
+
+def mean_table(view: View) -> Table:
+    """Means over the corpora of a domain and over all twelve, and ranks, of the models that have them."""
+    rows = [row for row in view.rows if any(value is not None for value in row.averages.values())]
+    lines = [Line(row_label(row), (_size(row), *_means(row)), _group(row)) for row in rows]
+    heads = (Head("Size"), *map(Head, AVERAGE_NAMES.values()), Head("Mean rank"), Head("Rank"))
+    return Table(f"Means and ranks, {view.title}", heads, tuple(lines))
+
+
+def _means(row: Row) -> list[Entry]:
+    ranks = [NONE if row.mean_rank is None else f"{row.mean_rank:.2f}", str(row.rank or NONE)]
+    return [Entry(text) for text in (*(two(row.averages[name]) for name in AVERAGE_NAMES), *ranks)]
+
+
+def difference_table(view: View) -> Table:
+    """Ours minus published, of the models that the paper has too."""
+    columns = [column for column in view.columns if column.domain != "other"]
+    lines = [
+        Line(row_label(row), tuple(difference_entry(row.cells.get(column.key)) for column in columns))
+        for row in view.own_rows
+        if row.has_delta
+    ]
+    title = f"Ours minus published ({PAPER}), {view.title}, in points"
+    return Table(title, tuple(Head(f"Δ {column.title}", column.domain) for column in columns), tuple(lines))
+
+
+def difference_entry(cell: Cell | None) -> Entry:
+    return Entry(signed(cell.delta if cell else None))
+
+
+def detail_table(view: View) -> Table:
+    """Each of our results with its interval, its spread over folds and over seeds apart, its baselines and its few-shot scores."""
+    title, rows = f"Our results one by one, {view.title}", view.own_rows
+    if len(rows) > MOST_DETAILED:
+        note = f"{len(rows)} models are too many to print one by one: leaderboard.csv has their intervals and spreads."
+        return Table(title, (Head("Models"),), (Line(Label("ours"), (Entry(str(len(rows))),)),), (note,))
+    shots = sorted(
+        {shots for row in rows for cell in row.own_cells.values() for shots in cell.result.few_shot}, key=int
+    )
+    heads = ("Corpus", "Score", "95% interval", "std folds", "std seeds", "Majority", "MFCC")
+    lines = [
+        Line(row_label(row), _detail(column, row.own_cells[column.key], shots), row.model_id)
+        for row in rows
+        for column in view.columns
+        if column.key in row.own_cells
+    ]
+    notes = ("Few-shot: mean over folds and draws ± standard deviation over draws.",) if shots else ()
+    return Table(title, (*map(Head, heads), *(Head(f"{n}-shot") for n in shots), Head("Clips")), tuple(lines), notes)
+
+
+def _detail(column: Column, cell: OwnCell, shots: Sequence[str]) -> tuple[Entry, ...]:
+    result, score = cell.result, cell.result.headline
+    baselines = [two(result.baselines.get(name, {}).get(result.metric)) for name in ("majority", "mfcc")]
+    spreads = [two(score.std_folds), two(score.std_seeds)]
+    texts = [
+        interval(score.ci95),
+        *spreads,
+        *baselines,
+        *(few_shot(cell, n) for n in shots),
+        str(result.dataset.n_clips),
+    ]
+    return (Entry(column.title), score_entry(cell), *map(Entry, texts))
+
+
+def few_shot(cell: OwnCell, shots: str) -> str:
+    """The headline metric on so many clips per class."""
+    found = cell.result.few_shot.get(shots)
+    block = found.metrics.get(cell.result.metric) if found else None
+    return NONE if block is None else f"{two(block['mean'])} ± {two(block['std'])}"
+
+
+def layers_table(found: LayerTable) -> Table:
+    """One model at each layer, a line per corpus."""
+    lines = []
+    for column in found.columns:
+        cells = [found.cells.get((column.key, layer)) for layer in found.layers]
+        best = max((percent(cell.value) for cell in cells if cell and cell.caveat is None), default=None)
+        lines.append(Line(Label(column.title), tuple(_layer_entry(cell, best) for cell in cells)))
+    heads = tuple(Head(layer_name(layer)) for layer in found.layers)
+    return Table(f"Layers of {row_label(found.row).text}, {found.protocol}", heads, tuple(lines))
+
+
+def _layer_entry(cell: Cell | None, best: float | None) -> Entry:
+    if cell is None:
+        return Entry()
+    whole = cell.caveat is None
+    return Entry(two(cell.value), best_of_size=whole and percent(cell.value) == best, incomplete=not whole)
+
+
+def domain_title(domain: str) -> str:
+    return DOMAINS.get(domain, DOMAINS["other"])
