@@ -48,6 +48,7 @@ def make_result(corpus="esc50", score=0.5, model="us/ours", revision=None, **cha
         ],
         "confusion": [[30.5, 19.5], [0.0, 0.0]] if single else None,
     }
+    result["model"] |= changes.pop("facts", {})
     for key, value in changes.items():
         if isinstance(value, dict) and isinstance(result.get(key), dict):
             result[key] = result[key] | value

@@ -7,16 +7,20 @@ import io
 import json
 import math
 import re
+import signal
+import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
+from comparison_samples import classified, write_sample
 from report_samples import VERSION, board_of, make_result
 
 import arch_hf.reports
 from arch_hf.cli import main
-from arch_hf.reports import TEXT_FORMATS, load_board
+from arch_hf.reports import TEXT_FORMATS, load_board, write_report
 from arch_hf.reports.columns import TWELVE_KEYS
 from arch_hf.reports.page import page_data
 from arch_hf.results.table2 import TABLE2_MODELS
@@ -204,6 +208,215 @@ def test_other_corpora_and_two_revisions_stand_apart():
         12
     ].domain == "other"
     assert [row.revision for row in view.own_rows if row.model_id == "a/b"] == [None, "f" * 40]
+
+
+# One row per model -----------------------------------------------------------------------------------------------------
+
+
+def test_the_same_weights_under_two_names_are_one_row(tmp_path):
+    same, other = {"weights_sha256": "ab", "config_sha256": "cd"}, {"weights_sha256": "ef", "config_sha256": "cd"}
+    names = {"us/copy": same, "facebook/hubert-base-ls960": same, "us/other": other}
+    protocol = {"name": "arch-v1", "version": VERSION}
+    for name, facts in names.items():
+        for corpus in ("esc50", "us8k") if name != "us/copy" else ("esc50", "vivae"):
+            write_sample(tmp_path, classified(0.6), name, corpus, facts=facts, protocol=protocol)
+    write_sample(
+        tmp_path,
+        classified(0.5),
+        "us/other",
+        name="half",
+        facts=other,
+        protocol=protocol,
+        environment={"dtype": "bfloat16"},
+    )
+    board = load_board(tmp_path)
+    rows = {(row.name, row.variant): row for row in board.views[0].own_rows}
+    assert list(rows) == [("facebook/hubert-base-ls960", None), ("us/other", None), ("us/other", "bfloat16")]
+    hubert = rows["facebook/hubert-base-ls960", None]
+    assert hubert.also == ("us/copy",) and set(hubert.cells) == {"esc50", "us8k", "vivae"} and not board.warnings
+    assert hubert.cells["esc50"].delta == pytest.approx(0.6 - 0.5890, abs=0.1)
+    assert "facebook/hubert-base-ls960, also us/copy" in TEXT_FORMATS["md"](board)
+    assert "us/other [bfloat16]" in TEXT_FORMATS["tex"](board).replace("{[}", "[").replace("{]}", "]")
+    (page_row,) = (row for row in page_data(board)["views"][0]["rows"] if row[0] == hubert.name and not row[5])
+    assert page_row[12:14] == ["https://huggingface.co/facebook/hubert-base-ls960", "us/copy"]
+
+
+def test_results_asked_for_twice_show_the_few_shot_scores(tmp_path):
+    few = {
+        n: {"draws": 3, "metrics": {"accuracy": {"mean": mean, "std": 0.02}}} for n, mean in (("1", 0.25), ("10", 0.5))
+    }
+    plain = make_result()
+    (tmp_path / "esc50.json").write_text(json.dumps(plain))
+    (tmp_path / "esc50.shots1-10.json").write_text(json.dumps(plain | {"few_shot": few}))
+    board = load_board(tmp_path)
+    assert not board.warnings
+    assert "| 1-shot | 10-shot |" in TEXT_FORMATS["md"](board) and "| 25.00 ± 2.00 | 50.00 ± 2.00 |" in TEXT_FORMATS[
+        "md"
+    ](board)
+    (row,) = (row for row in csv.DictReader(io.StringIO(TEXT_FORMATS["csv"](board))) if row["source"] == "evaluated")
+    prefix = f"arch-v1 {VERSION}/last/esc50"
+    assert [row[f"{prefix}/shots_{part}"] for part in ("1", "1_std", "10", "10_std")] == [
+        "25.00",
+        "2.00",
+        "50.00",
+        "2.00",
+    ]
+    assert page_data(board)["views"][0]["rows"][0][11][0][14] == [[1, 25.0, 2.0], [10, 50.0, 2.0]]
+    (tmp_path / "esc50.json").write_text(json.dumps(make_result(score=0.7)))
+    assert "holds the same model" in load_board(tmp_path).warnings[0]
+
+
+def test_spreads_over_folds_and_over_seeds_stay_apart():
+    values = [("a", 0, 0.1), ("a", 1, 0.3), ("b", 0, 0.5), ("b", 1, 0.7)]
+    runs = [{"fold": fold, "seed": seed, "metrics": {"accuracy": value}} for fold, seed, value in values]
+    board = board_of(make_result(score=0.4, runs=runs))
+    (row,) = (row for row in csv.DictReader(io.StringIO(TEXT_FORMATS["csv"](board))) if row["source"] == "evaluated")
+    spreads = [row[f"arch-v1 {VERSION}/last/esc50/std_{over}"] for over in ("folds", "seeds")]
+    assert spreads == ["28.28", "14.14"]
+    assert "| ESC-50 | 40.00 | 37.00 – 42.00 | 28.28 | 14.14 | 10.00 |" in TEXT_FORMATS["md"](board)
+    assert "28.28 & 14.14" in TEXT_FORMATS["tex"](board)
+    cell = page_data(board)["views"][0]["rows"][0][11][0]
+    assert cell[5:7] == [28.28, 14.14] and cell[10] == [2, 2]
+
+
+def test_ours_come_first_and_many_are_not_printed_one_by_one():
+    board = board_of(*(make_result(model=f"us/{number}") for number in range(13)))
+    view = board.views[0]
+    assert [row.published for row in view.rows] == [False] * 13 + [True] * 16
+    assert "13 models are too many to print one by one" in TEXT_FORMATS["md"](board)
+
+
+# Pairs -----------------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_holds_the_comparisons_own_numbers(tmp_path, capsys):
+    from arch_hf.results.folder_comparison import compare_folders
+
+    protocol = {"name": "arch-v1", "version": VERSION}
+    for number, (model, share) in enumerate((("us/a", 0.8), ("us/b", 0.6), ("us/c", 0.7))):
+        for place, corpus in enumerate(("esc50", "us8k", "emovo")):
+            predictions = classified(
+                share, n_units=5 if corpus == "emovo" else 12, per_unit=20, seed=10 * number + place
+            )
+            domain = "speech" if corpus == "emovo" else "events"
+            write_sample(tmp_path, predictions, model, corpus, dataset={"domain": domain}, protocol=protocol)
+    board = load_board(tmp_path)
+    pairs = page_data(board)["views"][0]["pairs"]
+    names = [board.views[0].rows[place].name for place in pairs["rows"]]
+    number = [(i, j) for i in range(3) for j in range(i + 1, 3)].index((names.index("us/a"), names.index("us/b")))
+    found = dict(zip(pairs["keys"], pairs["found"][number], strict=True))
+    (table,), _ = compare_folders(tmp_path / "us__a", tmp_path / "us__b")
+    expected = {each.corpus: each.headline.estimate for each in table.corpora}
+    expected |= {"events": table.domains["events"], "all": table.overall, "elsewhere": table.elsewhere}
+    for key, estimate in expected.items():
+        half = estimate.ci95 and round(100 * (estimate.ci95[1] - estimate.value), 2)
+        p = estimate.p and float(f"{estimate.p:.2g}")
+        assert found[key] == [round(100 * estimate.value, 2), half, p, estimate.n_units]
+    assert found["emovo"][1:] == [None, None, 5] and found["vivae"] == 0 and found["music"] == 0
+    (tmp_path / "us__c" / "us8k.predictions.safetensors").write_bytes(b"broken")
+    assert "paired differences of us/c on us8k" in load_board(tmp_path).warnings[0]
+
+
+def test_only_what_tested_the_same_clips_is_paired(tmp_path):
+    for model, keep in (("us/a", None), ("us/b", np.arange(100))):
+        write_sample(tmp_path, classified(0.6), model, keep=keep, protocol={"name": "arch-v1", "version": VERSION})
+    pairs = page_data(load_board(tmp_path))["views"][0]["pairs"]
+    assert pairs is not None and set(pairs["found"][0]) == {0}
+
+
+# Plots -----------------------------------------------------------------------------------------------------------------
+
+
+def test_models_that_the_twelve_tell_apart():
+    from scipy.stats import ttest_rel
+
+    from arch_hf.reports.plots_ranks import tell_apart
+
+    found = tell_apart(load_board(None).views[0])
+    scores = [[row.cells[key].value for key in TWELVE_KEYS] for row in found.rows]
+    assert [np.mean(of_row) for of_row in scores] == sorted(map(np.mean, scores), reverse=True)
+    pairs = [(i, j) for i in range(16) for j in range(i + 1, 16)]
+    p = {pair: ttest_rel(scores[pair[0]], scores[pair[1]]).pvalue for pair in pairs}
+    apart = set()
+    for place, pair in enumerate(sorted(p, key=p.get)):
+        if p[pair] * (len(pairs) - place) >= 0.05:
+            break
+        apart.add(pair)
+    assert found.pairs == apart and 0 < len(apart) < len(pairs)
+
+
+def test_layers_of_models_of_different_depth_lie_on_one_axis():
+    from arch_hf.reports.layers import layer_tables
+
+    layers = {"us/deep": (25, [0, 12, 24]), "us/small": (7, [0, 3]), "us/unknown": (None, [2, 5])}
+    results = [
+        make_result(model=name, facts={"n_layers": count}, layer=layer)
+        for name, (count, numbered) in layers.items()
+        for layer in (*numbered, -1)
+    ]
+    tables = {table.row.name: table for table in layer_tables(board_of(*results))}
+    assert [tables["us/deep"].depth(layer) for layer in (0, 12, 24, -1)] == [0, 0.5, 1, 1]
+    assert tables["us/small"].depth(3) == 0.5 and tables["us/unknown"].depth(2) is None
+    counted = [make_result(model="us/counted", layer=layer) for layer in (0, 1, 2, -1)]
+    assert layer_tables(board_of(*counted))[0].n_layers == 4
+
+
+def test_plots_say_whom_they_leave_out_and_why(tmp_path):
+    results = [make_result(key, model="us/all") for key in TWELVE_KEYS]
+    results += [make_result("esc50", model="us/<one>", layer=layer) for layer in (-1, 2)]
+    board = board_of(*results)
+    texts = {
+        path.name: path.read_text(encoding="utf-8") for path in write_report(board, tmp_path) if path.suffix == ".svg"
+    }
+    notes = {
+        "radar.svg": "with comparable scores on fewer than three of the twelve: us/&lt;one",
+        "critical_difference.svg": "without comparable scores on all twelve: us/&lt;one",
+        "accuracy_vs_parameters.svg": "without comparable scores on every corpus of the mean: us/&lt;one",
+    }
+    for name, note in notes.items():
+        assert f"Left out, {note}" in texts[name]
+    assert "beyond 5 lines" in texts["radar.svg"] and not any(name.startswith("layers") for name in texts)
+    assert [warning for warning in board.warnings if "confusion matrices" in warning]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="plots are drawn in other processes on Linux only")
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
+def test_a_killed_report_leaves_no_processes(tmp_path, kind):
+    """The processes that draw notice that nobody is left to draw for."""
+    code = "import time\nfrom arch_hf.reports import load_board\nfrom arch_hf.reports.plots import drawing\n"
+    code += "with drawing(load_board(None)):\n    print('drawing', flush=True)\n    time.sleep(60)"
+    run = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert run.stdout.readline() == "drawing\n"
+        workers = _wait_for(lambda: _children(run.pid))
+    finally:
+        run.send_signal(kind)
+        run.wait()
+    assert _wait_for(lambda: not [pid for pid in workers if _children_alive(pid)])
+
+
+def _wait_for(condition, seconds=20):
+    end = time.monotonic() + seconds
+    while not (found := condition()) and time.monotonic() < end:
+        time.sleep(0.02)
+    return found
+
+
+def _stat(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+
+
+def _children(pid):
+    found = {int(path.name): _stat(path.name) for path in Path("/proc").glob("[0-9]*")}
+    return [child for child, fields in found.items() if fields and int(fields[1]) == pid]
+
+
+def _children_alive(pid):
+    fields = _stat(pid)
+    return fields is not None and fields[0] != "Z"
 
 
 # Files -----------------------------------------------------------------------------------------------------------------

@@ -7,9 +7,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from comparison_samples import classified, write_sample
 
 from arch_hf.reports import TEXT_FORMATS, load_board
 from arch_hf.reports.board import reference_protocol
+from arch_hf.results.comparison import compare
 
 VERSION = reference_protocol()[1]
 
@@ -59,10 +61,39 @@ try {
   document.getElementById("search").value = "";
   document.getElementById("search").dispatchEvent(new Event("input"));
   seen.strict = column();
+  document.getElementById("protocol").value = "arch-v1 VERSION";
+  document.getElementById("protocol").dispatchEvent(new Event("change"));
+  document.getElementById("tab-compare").click();
+  const compared = () => [...document.querySelectorAll("#compared tbody tr")].map((tr) => [...tr.children].map((cell) => cell.textContent));
+  const choose = (id, value) => {
+    document.getElementById(id).value = value;
+    document.getElementById(id).dispatchEvent(new Event("change"));
+  };
+  const place = (name) => [...document.getElementById("first").options].find((option) => option.textContent.startsWith(name)).value;
+  choose("first", place("us/a"));
+  choose("second", place("us/b"));
+  seen.compared = compared();
+  document.getElementById("swap").click();
+  seen.swapped = compared();
+  choose("second", place("HuBERT"));
+  seen.published = compared();
+  seen.why = document.getElementById("compare-status").textContent;
+  URL.createObjectURL = (blob) => {
+    seen.blob = blob.size;
+    return "about:blank#";
+  };
+  HTMLAnchorElement.prototype.click = function () {
+    seen.download = this.download;
+  };
+  document.getElementById("compare-download").click();
+  seen.links = [...document.querySelectorAll("#board a.model")].map((a) => a.href);
   document.getElementById("tab-layers").click();
   seen.layers = document.querySelectorAll("#layer-chart polyline").length;
   document.getElementById("tab-intervals").click();
+  document.getElementById("interval-corpus").value = 0;
+  document.getElementById("interval-corpus").dispatchEvent(new Event("change"));
   seen.intervals = document.querySelectorAll("#intervals .range").length;
+  seen.wider = document.documentElement.scrollWidth - innerWidth;
   seen.injected = document.querySelectorAll("main b:not(.legend b), main img").length + Number(document.title !== "ARCH leaderboard");
   seen.requests = performance.getEntriesByType("resource").length;
 } catch (error) {
@@ -73,7 +104,8 @@ document.body.replaceChildren(Object.assign(document.createElement("pre"), { id:
 
 
 @pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
-def test_page_in_a_browser(tmp_path):
+@pytest.mark.parametrize("size", ["1400,900", "500,800"], ids=["desktop", "narrow"])
+def test_page_in_a_browser(tmp_path, size):
     name = "<b>alert('x')</b> & \"me\""
     for corpus, score in (("esc50", 0.99), ("us8k", 0.4)):
         for protocol in ("arch-v1", "strict"):
@@ -86,6 +118,12 @@ def test_page_in_a_browser(tmp_path):
                     protocol,
                     layer,
                 )
+    protocol = {"name": "arch-v1", "version": VERSION}
+    for number, (model, share) in enumerate((("us/a", 0.9), ("us/b", 0.6))):
+        for units in (12, 4):
+            corpus = {12: "vivae", 4: "emovo"}[units]
+            predictions = classified(share, n_units=units, per_unit=30, seed=number)
+            write_sample(tmp_path / "results", predictions, model, corpus, protocol=protocol)
     page = TEXT_FORMATS["html"](load_board(tmp_path / "results"))
     errors = "<script>const problems = []; addEventListener('error', (event) => problems.push(event.message));</script>"
     driver = f"<script>{DRIVER.replace('errors: []', 'errors: problems').replace('VERSION', VERSION)}</script>"
@@ -96,6 +134,7 @@ def test_page_in_a_browser(tmp_path):
         BROWSER,
         "--headless",
         "--no-sandbox",
+        f"--window-size={size}",
         *QUIET,
         profile,
         "--dump-dom",
@@ -109,13 +148,35 @@ def test_page_in_a_browser(tmp_path):
         .replace("&amp;", "&")
     )
     assert seen["errors"] == []
-    assert seen["start"][0] == "HuBERT-AS ◇" and len(seen["start"]) == 17
-    assert (seen["best"], seen["sorted"], seen["worst"]) == (name, "descending", "W2V2")
-    assert seen["withoutBase"] == 9 and seen["slurp"] and seen["found"] == [name]
+    assert (
+        sorted(seen["start"][:3]) == [name, "us/a", "us/b"]
+        and seen["start"][3] == "HuBERT-AS ◇"
+        and len(seen["start"]) == 19
+    )
+    assert (seen["best"], seen["sorted"], seen["worst"]) == (name, "descending", name)
+    assert seen["withoutBase"] == 11 and seen["slurp"] and seen["found"] == [name]
     assert "95% interval 98.00 to 99.50" in seen["tip"] and seen["described"] == "tip"
     assert seen["classes"] == ["dog", name]  # the worse first
     assert seen["strict"] == [name] and seen["layers"] == 2 and seen["intervals"] == 1
-    assert seen["injected"] == 0 and seen["requests"] == 0
+    vivae, emovo, *means = seen["compared"]
+    found = compare(*(tmp_path / "results" / f"us__{letter}" / "vivae.json" for letter in "ab")).headline.estimate
+    assert [vivae[0], vivae[1], vivae[4], vivae[6], vivae[9]] == [
+        "VIVAEaccuracy",
+        f"{100 * found.value:+.2f}",
+        "< 0.001",
+        "A",
+        "12",
+    ]
+    assert vivae[3] == " to ".join(f"{100 * bound:+.2f}" for bound in found.ci95)
+    assert emovo[3:7] == ["–", "–", "–", "too few units (4)"] and [mean[0] for mean in means] == [
+        "Mean of all",
+        "Another corpus",
+    ]
+    assert seen["swapped"][0][1] == f"−{100 * found.value:.2f}" and seen["swapped"][0][6] == "B"
+    assert "no interval" in seen["why"] and seen["published"][0][3:7] == ["–", "–", "–", "–"]
+    assert seen["download"] == "comparison.csv" and seen["blob"] > 100
+    assert len(seen["links"]) == 16 and "https://huggingface.co/facebook/hubert-base-ls960" in seen["links"]
+    assert seen["wider"] <= 0 and seen["injected"] == 0 and seen["requests"] == 0
 
 
 def write_result(path: Path, name: str, corpus: str, score: float, protocol: str, layer: int) -> None:
@@ -124,7 +185,7 @@ def write_result(path: Path, name: str, corpus: str, score: float, protocol: str
     result = {
         "schema_version": 1,
         "complete": True,
-        "model": {"id": name, "n_parameters": 94_000_000},
+        "model": {"id": name, "n_parameters": 94_000_000, "n_layers": 6},
         "dataset": {"id": corpus, "domain": "events", "task": "single_label", "n_clips": 18},
         "protocol": {"name": protocol, "version": VERSION},
         "layer": layer,

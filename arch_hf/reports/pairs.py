@@ -55,7 +55,7 @@ def _cells_with_predictions(row: Row) -> dict[str, OwnCell]:
 
 
 def _test(cell: OwnCell) -> Tested:
-    clips = PredictedClips(cell.path)
+    clips = PredictedClips(cell.path, cell.result)
     tests = clips.test_sets(clips.rows(sorted(clips.clip_ids)))
     return Tested(f"{cell.result.dataset.fingerprint} {clips.fingerprint()}", jackknife(tests)[cell.result.metric])
 
