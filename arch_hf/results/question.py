@@ -61,7 +61,7 @@ class Question(Struct, frozen=True, kw_only=True):
         """
         dataset = self.dataset
         parts = [_part(dataset.id.removeprefix("arch/").strip("/"))]
-        parts += [_part(dataset.config)] if dataset.config not in (None, "default") else []
+        parts += [_part(f"config-{dataset.config}")] if dataset.config not in (None, "default") else []
         parts += [self.protocol["name"]] if self.protocol["name"] != PLAIN_PROTOCOL else []
         parts += [f"layer{self.layer}"] if self.layer != -1 else []
         parts += [f"limit{dataset.limit}"] if dataset.limit else []
