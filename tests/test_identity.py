@@ -73,7 +73,9 @@ class Row:
     max_seconds: float = 30.0
     layers: str = "last"
     seed: int = 0
-    matters: bool | None = True  # whether the vectors are others than in the plain case; None: in the last digits, maybe
+    matters: bool | None = (
+        True  # whether the vectors are others than in the plain case; None: in the last digits, maybe
+    )
 
 
 def own_code(function: str, labels=("a", "b")):
