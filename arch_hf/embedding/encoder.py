@@ -19,10 +19,10 @@ from arch_hf.embedding.families import AudioTower
 from arch_hf.embedding.fast.mixed_lengths import MixedLengths
 from arch_hf.embedding.inputs import Inputs, Segment, as_waveforms
 from arch_hf.embedding.key import code_of, digest_of, float32_products, settings_of
-from arch_hf.embedding.loading import Loaded, hash_weights, load, one_line, parse_dtype
+from arch_hf.embedding.loading import Loaded, hash_weights, load, parse_dtype
 from arch_hf.embedding.pooling import Frames, counted_frames, mean_over_time, times_of
 from arch_hf.embedding.timing import Timing, timing_of
-from arch_hf.errors import UserError
+from arch_hf.errors import UserError, one_line
 from arch_hf.names import public_name
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
@@ -302,7 +302,7 @@ class AudioEncoder:
         flat = [segment for segments in clips for segment in segments]
         layer %= self.n_layers
         last = layer == self.n_layers - 1
-        grid = self.timing and (self.timing.final if last else self.timing.between)
+        grid = None if self.timing is None else self.timing.final if last else self.timing.between
         parts: dict[int, Frames] = {}
         for batch, states, lengths in self._hidden_states(flat, not last):
             state = states[-1 if last else layer]

@@ -31,7 +31,7 @@ from transformers.utils import logging
 
 from arch_hf.embedding.baselines import BASELINES, make_baseline
 from arch_hf.embedding.families import AUDIO_INPUTS, audio_tower
-from arch_hf.errors import UserError
+from arch_hf.errors import UserError, one_line
 
 PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
 # A parameter of every waveform encoder that only pretraining uses; many checkpoints come without it.
@@ -279,15 +279,6 @@ def hash_weights(model: nn.Module) -> str:
         digest.update(f"{name} {list(tensor.shape)}\n".encode())
         digest.update(tensor.contiguous().numpy().data)
     return digest.hexdigest()
-
-
-def one_line(error: BaseException) -> str:
-    """
-    Example:
-        >>> one_line(ValueError("no\\n\\n  such  thing"))
-        'no such thing'
-    """
-    return " ".join(str(error).split())[:300] or type(error).__name__
 
 
 def _some(names: list[str], shown: int = 3) -> str:
