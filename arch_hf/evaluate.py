@@ -189,10 +189,14 @@ def run_corpus(
     """One encoder on one corpus, under the protocol of each job."""
     corpus = None
     for job in jobs:
+        notes: tuple[str, ...] = ()
         try:
-            corpus = corpus or load_clips(job, name, ranks)
+            if corpus is None:
+                corpus = load_clips(job, name, ranks)
+                notes = tuple(corpus.notes)
             baseline = None if job.model_id == BASELINE_MODEL else baselines.result(job, corpus)
-            run = replace(evaluate_corpus(job, encoder, corpus, layers, ranks, baseline), corpus=name)
+            run = evaluate_corpus(job, encoder, corpus, layers, ranks, baseline)
+            run = replace(run, corpus=name, notes=(*notes, *run.notes))
             ranks.wait()  # nobody begins the next before all have ended this one
         except Exception as error:
             run = CorpusRun(job, name, error=ranks.tell(error))
@@ -307,7 +311,7 @@ def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int, baselin
             domain=facts.domain,
             task=facts.task,
             n_clips=len(corpus.table),
-            n_clips_expected=sum(facts.splits.values()) if job.limit is None else None,
+            n_clips_expected=corpus.n_expected if job.limit is None else None,
             n_classes=len(names),
             limit=job.limit,
             options=job.named_columns,

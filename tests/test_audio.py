@@ -249,9 +249,9 @@ CUT = {
 
 @pytest.mark.parametrize("kind", CUT)
 def test_a_file_that_was_cut_is_no_shorter_clip(kind):
-    with pytest.raises(AudioError, match=r"truncated|lost sync"):
+    with pytest.raises(AudioError, match=r"truncated"):
         decode(CUT[kind]())
-    with pytest.raises(AudioError, match=r"truncated|lost sync"):  # also where the cut lies behind what is used
+    with pytest.raises(AudioError, match=r"truncated"):  # also where the cut lies behind what is used
         load_audio(CUT[kind](), 16000, 0.01)
 
 

@@ -1,7 +1,5 @@
 """Loading: the synthetic corpora, any other dataset, and what cannot be told from its columns."""
 
-import argparse
-
 import datasets
 import numpy as np
 import pyarrow as pa
@@ -11,7 +9,7 @@ from datasets import Audio, ClassLabel, Dataset, DatasetDict, Features, List, Va
 from huggingface_hub import constants
 
 from arch_hf.audio import decode
-from arch_hf.cli import corpora as cli
+from arch_hf.cli import build_parser
 from arch_hf.data import SYNTHETIC_NAMES, get_corpus, load_corpus
 from arch_hf.data.official.prepare import prepare
 from arch_hf.errors import UserError
@@ -90,8 +88,8 @@ def test_folds_as_splits_as_a_column_and_several_labels(tmp_path):
     assert data.corpus.splits == {"fold_1": 2, "fold_2": 2, "fold_3": 2} and data.corpus.task == "multi_label"
     assert data.targets().tolist() == [[1, 1], [0, 1], [1, 0], [0, 1], [0, 0], [1, 0]]  # folds 3, 7, 10 in order
     folder = parquet(tmp_path / "part", train=make(6, part=["train", "test", "val", "train", "test", "train"]))
-    with pytest.raises(UserError, match=r"name a column of folds .* with --fold_column"):
-        load_corpus(folder)
+    data = load_corpus(folder)  # one split, and no column is called fold: the protocols deal folds
+    assert data.corpus.splits == {"train": 6} and "--fold_column" in data.notes[0]
     data = load_corpus(folder, fold_column="part")
     assert data.corpus.splits == {"train": 3, "validation": 1, "test": 2} and data.corpus.metric == "accuracy"
     assert data.targets().tolist() == [0, 1, 1, 0, 1, 0]
@@ -122,7 +120,11 @@ def test_columns_and_splits_are_named_by_the_user(tmp_path):
         ({"label_column": "genus", "audio_column": "noise"}, "--audio_column noise: no such column"),
         ({"label_column": "genus", "splits": {"train": "english", "test": "german"}}, "no split german"),
         ({"label_column": "genus", "splits": {"train": "english"}}, "--splits takes train=NAME,test=NAME"),
-        ({"label_column": "sound", "splits": named}, "the label column holds"),
+        ({"label_column": "sound", "splits": named}, "--label_column sound: no such column"),
+        (
+            {"label_column": "genus", "splits": {"train": "english", "test": "english"}},
+            "the same clips would train and test",
+        ),
     ):
         with pytest.raises(UserError, match=told):
             load_corpus(folder, **wrong)
@@ -157,10 +159,8 @@ def test_the_wrong_folder_under_a_known_name_is_noticed(tmp_path):
 def test_from_the_hub_at_a_commit_and_from_the_cache_without_it(hub, tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
     tree = raw_trees.build("fma_small", tmp_path / "raw")
-    parser = argparse.ArgumentParser()
-    cli.add_parser(parser.add_subparsers())
     argv = ["prepare", "fma_small", "--raw_dir", "raw", "--output_dir", "made", "--push_to_hub", "arch", "--private"]
-    args = parser.parse_args(argv)
+    args = build_parser().parse_args(argv)
     assert args.run(args) == 0
     repo = hub.repo("datasets", "arch/fma_small")
     assert repo.private
@@ -189,7 +189,7 @@ def test_from_the_hub_at_a_commit_and_from_the_cache_without_it(hub, tmp_path, m
 
 
 def test_many_shards_read_as_one(tmp_path, monkeypatch):
-    import arch_hf.data.official.prepare as module
+    import arch_hf.data.official.shards as module
 
     tree = raw_trees.build("audio_mnist", tmp_path / "raw")
     monkeypatch.setattr(module, "ROW_GROUP_CLIPS", 2)

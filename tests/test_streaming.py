@@ -131,7 +131,7 @@ def test_each_pass_reads_the_audio_once_and_the_columns_without_it(online, tmp_p
     assert list(data.table.split) == [f"fold_{k}" for k in (1, 2, 3) for _ in range(270)]
     assert data.order[:12] == [0, 1, 2, 270, 271, 272, 540, 541, 542, 3, 4, 5]
     online.sent = 0
-    found = read_clip_index(data, tmp_path, order=data.order)
+    found = read_clip_index(data, tmp_path)
     assert size < online.sent < 1.3 * size and len(found.digests) == 810
     assert data.audio(540) == clip(6)  # back to an earlier clip
 

@@ -9,7 +9,17 @@ a constant, not an option, and part of `DECODER`, the name under which embedding
 """
 
 from arch_hf.audio.decoding import DECODER, AudioInfo, audio_info, decode, load_audio
-from arch_hf.audio.encoding import encode_flac, encode_wav
+from arch_hf.audio.encoding import encode_flac, encode_samples, encode_wav
 from arch_hf.audio.resampling import resample
 
-__all__ = ["DECODER", "AudioInfo", "audio_info", "decode", "encode_flac", "encode_wav", "load_audio", "resample"]
+__all__ = [
+    "DECODER",
+    "AudioInfo",
+    "audio_info",
+    "decode",
+    "encode_flac",
+    "encode_samples",
+    "encode_wav",
+    "load_audio",
+    "resample",
+]

@@ -29,7 +29,7 @@ def flac(source: Source, start: int, thorough: bool) -> list[Part]:
     if end is None and stated == 0:
         raise AudioError("truncated: the file ends within a frame")
     if end is None or end == stated:
-        return [replace(part, frames=stated, doubtful=lambda: _crc16(frame) != 0)]
+        return [replace(part, frames=stated, doubtful=lambda: _crc16(frame) != 0, suspect=end is None)]
     if stated > end:
         raise AudioError(f"truncated: the header promises {stated} samples, the file holds {end}")
     known = int.from_bytes(head[21:26], "big") & ~0xFFFFFFFFF | end

@@ -72,15 +72,19 @@ def _opened(source: Source, part: Part) -> Iterator[_Forward]:
     try:
         file = _Forward(as_file(source, part))
     except soundfile.LibsndfileError as error:
-        raise AudioError(f"not audio that libsndfile can read ({error.error_string.rstrip('.')})") from None
+        raise AudioError(f"not audio that libsndfile can read ({_reason(error)})") from None
     with file:
         if not _RATES[0] <= file.samplerate <= _RATES[1]:
             raise AudioError(f"claims a sampling rate of {file.samplerate} Hz")
         yield file
 
 
+def _reason(error: soundfile.LibsndfileError) -> str:
+    return error.error_string.removeprefix("Error : ").rstrip(".")
+
+
 def audio_info(source: bytes | str | Path) -> AudioInfo:
-    """What a clip holds, without decoding it.
+    """What a clip holds, without decoding it, but for one that does not end as it should.
 
     Raises:
         AudioError: if the file is missing, empty, truncated or no audio.
@@ -98,6 +102,8 @@ def audio_info(source: bytes | str | Path) -> AudioInfo:
 
 def _info(source: Source, part: Part) -> AudioInfo:
     with _opened(source, part) as file:
+        if part.suspect:
+            _read(file, part, None)
         frames = part.frames if part.frames is not None else file.frames
         return AudioInfo(frames, file.samplerate, file.channels)
 
@@ -181,7 +187,9 @@ def _read(file: _Forward, part: Part, max_samples: int | None) -> list[np.ndarra
         try:
             block = file.read(n, dtype="float32", always_2d=True)
         except soundfile.LibsndfileError as error:
-            raise AudioError(f"cannot be decoded ({error.error_string.rstrip('.')})") from None
+            if part.doubtful():
+                raise AudioError("truncated: the file does not end with a whole frame") from None
+            raise AudioError(f"cannot be decoded ({_reason(error)})") from None
         blocks.append(_mono(block))
         done += len(block)
         if len(block) < n:

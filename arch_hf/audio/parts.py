@@ -75,7 +75,7 @@ class Part:
 
     `patches` (place in the file, bytes) are put over the bytes from `start` to `stop`, and `padding` zeros behind them, where a header does
     not know what the file holds. `frames` is the number of samples of each channel where frames or pages tell it, and not the header.
-    `doubtful` says whether only the decoder can tell that the part is whole, by coming to its end.
+    `doubtful` says whether only the decoder can tell that the part is whole, by coming to its end; `suspect` is what is known of that at once.
     """
 
     start: int
@@ -84,6 +84,7 @@ class Part:
     padding: int = 0
     frames: int | None = None
     doubtful: Callable[[], bool] = field(default=lambda: False, compare=False)
+    suspect: bool = False
 
 
 def check_whole(stated: int, present: int, to_the_end: bool = False) -> None:
@@ -106,7 +107,7 @@ def as_file(source: Source, part: Part) -> BinaryIO:
     Led astray by a damaged header, libsndfile may ask for places that there are not; it is not told so by an exception, which nobody
     could catch in its callback.
     """
-    if isinstance(source.content, bytes) and part == Part(0, source.size, frames=part.frames):
+    if isinstance(source.content, bytes) and part == Part(0, source.size, frames=part.frames, suspect=part.suspect):
         return _Memory(source.content)
     return cast(BinaryIO, _PartFile(source, part))
 

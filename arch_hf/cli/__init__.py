@@ -13,6 +13,7 @@ AREAS = (
     "evaluate",
     "plan",
     "jobs",
+    "check_dataset",
     "corpora",
     "listing",
     "encoders",

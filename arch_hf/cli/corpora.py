@@ -66,7 +66,8 @@ def run_prepare(args) -> int:
         check_licence(
             {"corpus": corpus.name, "rehost": corpus.rehost, "rehost_reason": corpus.rehost_reason}, args.private
         )
-    from arch_hf.data.official.prepare import check_target, prepare
+    from arch_hf.data.official.aside import check_target
+    from arch_hf.data.official.prepare import prepare
 
     output_dir = args.output_dir or Path("arch") / corpus.name
     check_target(output_dir, args.overwrite)
@@ -110,8 +111,10 @@ def _report(prepared, output_dir: Path) -> None:
     )
     if prepared.excluded:
         say(f"excluded, as known to be bad: {', '.join(clip['clip_id'] for clip in prepared.excluded)}")
+    if known := [clip_id for clip_id in prepared.missing if clip_id in corpus.known_missing]:
+        say(f"not in the official archive: {', '.join(known)}")
     if prepared.short_splits:
-        full = sum(corpus.splits.values()) - len(prepared.excluded)
+        full = sum(corpus.splits.values()) - len(prepared.excluded) - len(known)
         say(f"incomplete: the full corpus has {full} clips; arch-hf validate names what is missing", file=sys.stderr)
     if prepared.unreadable:
         first = prepared.unreadable[0]

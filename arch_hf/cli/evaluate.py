@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from arch_hf.cli.parser import positive, whole_number
+from arch_hf.cli.reading import add_reading_arguments, reading_arguments
 from arch_hf.errors import UserError, all_of
 from arch_hf.terminal import say
 
@@ -91,13 +92,7 @@ def add_question(parser) -> None:
         metavar="N",
         help="probes per fold, each with its own seed (default: 3)",
     )
-    columns = parser.add_argument_group("a dataset that is not built in", "only where the columns cannot be told apart")
-    columns.add_argument("--config", help="configuration of the dataset")
-    columns.add_argument("--audio_column", help="column of the audio")
-    columns.add_argument("--label_column", help="column of the label or labels")
-    columns.add_argument("--fold_column", help="column of the fold")
-    columns.add_argument("--splits", metavar="train=NAME,test=NAME", help="which of its splits train and test")
-    columns.add_argument("--group_column", help="column of what must not cross train and test (speaker, recording)")
+    add_reading_arguments(parser)
 
 
 def add_machine(parser) -> None:
@@ -120,7 +115,6 @@ def add_machine(parser) -> None:
     add("--overwrite", action="store_true", help="score again what has a complete result already")
 
 
-COLUMNS = ("config", "audio_column", "label_column", "fold_column", "group_column", "splits")
 FIELDS = (
     "revision",
     "data_dir",
@@ -155,7 +149,7 @@ def jobs_of(args) -> list:
         **{name: getattr(args, name) for name in FIELDS},
         datasets=tuple(dict.fromkeys(datasets)),
         shots=tuple(args.shots),
-        dataset_options={name: getattr(args, name) for name in COLUMNS if getattr(args, name)},
+        dataset_options=reading_arguments(args),
     )
 
 

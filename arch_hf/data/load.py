@@ -4,32 +4,44 @@ import hashlib
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from datasets import Audio, ClassLabel, Dataset, List, concatenate_datasets
 
-from arch_hf.data.clip_index import ClipIndex, read_clip_index
-from arch_hf.data.columns import longest_clip, padded_seconds, parse_splits
-from arch_hf.data.find import Found, find
-from arch_hf.data.registry import SYNTHETIC_NAMES, get_corpus
+from arch_hf.audio import audio_info
+from arch_hf.compat.datasets_library import fingerprint_of
+from arch_hf.data.audio_cell import encoded_audio, kind_of
+from arch_hf.data.clip_index import MAX_SECONDS, ClipIndex, index_key, padded_seconds, read_clip_index
+from arch_hf.data.custom.options import ReadingOptions
+from arch_hf.data.custom.raw import Findings, RawDataset, read_column
+from arch_hf.data.custom.recognise import FLAW_COLUMN, recognise
+from arch_hf.data.locate import locate
+from arch_hf.data.official.prepared import changed_shards, corpus_of_facts
+from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.data.spec import ClipTable, Corpus
-from arch_hf.data.streaming import ClipStream, reading_order
-from arch_hf.errors import AudioError, UserError
+from arch_hf.data.streaming import ClipStream, reading_order, state_of_file
+from arch_hf.data.synthetic import generate
+from arch_hf.errors import AudioError, UserError, UserErrors
+from arch_hf.files import audio_digest
 
 
 @dataclass
 class CorpusData:
     """A loaded corpus.
 
-    `corpus` holds its facts (inferred for a foreign dataset), with `classes` as in the data. `id`, `config` and `revision` say which
-    dataset it is. `clips` is in canonical order, split by split, with the columns audio (undecoded: {"bytes", "path"}),
-    clip_id, group, label or labels, and arch_v1_split and arch_v1_label where the paper differs. `table` is the same clips
-    without audio. `excluded` names the known-bad clips that are in neither: [{"clip_id", "reason"}].
+    `corpus` holds its facts (told from the data for a dataset that is not built in), with `classes` as in the data. `id`, `config` and
+    `revision` say which dataset it is. `clips` is in canonical order, split by split, with the columns audio (undecoded), clip_id, group,
+    label or labels, and arch_v1_split and arch_v1_label where the paper differs. `table` is the same clips without audio.
 
-    `missing` are the ids of clips that were not there when the corpus was prepared. `index` is what is known of each clip before it is decoded,
-    once it was `measured`.
+    `excluded` names the clips that are in neither: [{"clip_id", "reason"}], those that are known to be bad, and the `missing` ones, which
+    were not there when the corpus was prepared; `flaws` the clips whose label cannot be used (position -> reason). `notes` say what was taken for what.
+    `index` is what is known of each clip before it is decoded, once it was `measured`.
 
-    With `stream`, the audio is not in `clips` but read in passing: clips are best asked for in the given `order`.
+    With `stream`, the audio is not in `clips` but read in passing: clips are best asked for in the given `order`. `base` is what relative
+    paths of audio files start from, `facts` the content of arch.json, `columns` which of a dataset's own columns was taken for what.
     """
 
     corpus: Corpus
@@ -40,15 +52,27 @@ class CorpusData:
     table: ClipTable
     excluded: list[dict] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
+    flaws: dict[int, str] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
     stream: ClipStream | None = None
+    base: str | None = None
+    facts: dict = field(default_factory=dict)
+    columns: dict[str, str | None] = field(default_factory=dict)
     index: ClipIndex | None = None
 
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def n_expected(self) -> int:
+        """How many clips the whole corpus has, but for those that its official archive lacks."""
+        lacking = sum(clip_id in self.corpus.known_missing for clip_id in self.missing)
+        return sum(self.corpus.splits.values()) - lacking
+
     def targets(self, column: str = "label") -> np.ndarray:
         """int64 class indices [clips]; for a multi-label corpus float32 multi-hot [clips, classes]. `column` is "label" (which also
-        means `labels`) or "arch_v1_label"; the latter falls back to the former in a corpus without it.
+        means `labels`) or "arch_v1_label"; the latter falls back to the former in a corpus without it. A clip whose label cannot be used
+        (`flaws`) has 0.
 
         Example:
             >>> from arch_hf.data import load_corpus
@@ -57,12 +81,12 @@ class CorpusData:
             (True, dtype('int64'))
         """
         column = self._column(column)
-        values = read_column(self.clips, column)
+        values, n_classes = read_column(self.clips, column), len(self.class_names(column))
         if column != "labels":
-            return np.asarray(values, np.int64)
-        hot = np.zeros((len(values), len(self.class_names())), np.float32)
+            return np.array([value if _is_class(value, n_classes) else 0 for value in values], np.int64)
+        hot = np.zeros((len(values), n_classes), np.float32)
         for i, labels in enumerate(values):
-            hot[i, labels] = 1.0
+            hot[i, [label for label in labels or () if _is_class(label, n_classes)]] = 1.0
         return hot
 
     def class_names(self, column: str = "label") -> list[str]:
@@ -74,20 +98,20 @@ class CorpusData:
         """One clip's encoded bytes, as in the dataset.
 
         Raises:
-            AudioError: if the dataset holds no audio for this clip.
-            UserError: if a file of it cannot be read, or the stream breaks.
+            AudioError: if the dataset holds no audio for this clip, or the file that it names is not there.
+            UserError: if the clip is not the one that was measured, or the stream breaks.
         """
-        audio = self.clips[index]["audio"]
-        if self.stream is not None:
-            return self.stream.audio(audio["path"])
-        if audio is None:
-            raise AudioError("no audio")
-        if audio["bytes"] is not None:
-            return audio["bytes"]
-        try:
-            return Path(audio["path"]).read_bytes()
-        except OSError as error:
-            raise UserError(f"{self.table.clip_id[index]}: cannot read {audio['path']} ({error.strerror})") from None
+        cell = self.clips[index]["audio"]
+        content = encoded_audio(cell, self.base) if self.stream is None else self.stream.audio(cell["path"])
+        if (
+            self.index is not None
+            and index not in self.index.failures
+            and audio_digest(content) != self.index.digests[index]
+        ):
+            raise UserError(
+                f"{self.id}: the audio of {self.table.clip_id[index]} has changed since it was measured: start again"
+            )
+        return content
 
     @property
     def order(self) -> list[int] | None:
@@ -97,9 +121,32 @@ class CorpusData:
         return reading_order([audio["path"] for audio in read_column(self.clips, "audio")])
 
     def measured(self, cache_dir: Path, progress: bool = False) -> "CorpusData":
-        """The same with its index, and with the corpus's `max_seconds` known, where only its clips can say it."""
-        index = read_clip_index(self, cache_dir, progress, order=self.order)
-        return replace(self, index=index, corpus=with_max_seconds(self.corpus, index.seconds.max()))
+        """The same with its index, and with the corpus's `max_seconds` known, where only its clips can say it.
+
+        Raises:
+            UserError: if a file of it is not what was prepared, or it is not one clip long.
+        """
+        index = read_clip_index(self, cache_dir, progress)
+        table = replace(self.table, digest=index.digests)
+        return replace(self, index=index, table=table, corpus=with_max_seconds(self.corpus, index.seconds.max()))
+
+    def audio_key(self) -> str | None:
+        """What changes when the audio of any clip may have: the dataset's own files, and those that it names by path."""
+        named = () if self.stream is not None else _named_files(self.clips)
+        return index_key(fingerprint_of(self.clips), [(path, state_of_file(path, self.base)) for path in named])
+
+    def check_source(self) -> None:
+        """See that the files of a prepared folder are what `prepare` wrote.
+
+        Raises:
+            UserError: if not.
+        """
+        if (
+            self.base is not None
+            and Path(self.base).is_dir()
+            and (wrong := changed_shards(Path(self.base), self.facts))
+        ):
+            raise UserError(f"{self.id}: {'; '.join(wrong)}; prepare the corpus again")
 
     def fingerprint(self, class_names: list[str]) -> str:
         """SHA-256 over the classes, and over every clip's id, audio, split, group and labels: the same data has the same one wherever it
@@ -123,31 +170,21 @@ class CorpusData:
         raise ValueError(f"no label column {column!r}")
 
 
-def read_column(clips: Dataset, column: str) -> list:
-    """All values of one column, without touching the others: the audio stays on disk."""
-    return clips.select_columns(column).with_format("arrow")[:][column].to_pylist()
-
-
 def load_corpus(
     name: str,
     data_dir: str | Path | None = None,
     revision: str | None = None,
     limit: int | None = None,
     *,
-    config: str | None = None,
-    audio_column: str | None = None,
-    label_column: str | None = None,
-    fold_column: str | None = None,
-    group_column: str | None = None,
-    splits: dict[str, str] | str | None = None,
     streaming: bool = False,
+    **columns: Any,
 ) -> CorpusData:
     """Load a corpus by name, a dataset by Hub id, or a folder.
 
     The twelve are looked for in `data_dir/NAME`, then in the folder `arch/NAME`, then on the Hub as `arch/NAME`. Any other `name` is
-    a folder (also below `data_dir`) or a Hub id; how its columns and splits are recognised is described in
-    `arch_hf.data.columns`, and the keyword arguments name what is not. `splits` maps "train", "validation" and "test" to
-    the dataset's own names: a dict, or as text "train=NAME,test=NAME".
+    a folder or a file (also below `data_dir`) or a Hub id; what its columns and splits are is told from their types and names, and
+    `columns` name what cannot be told: `config`, `audio_column`, `label_column`, `label_separator`, `fold_column`, `group_column`,
+    `id_column` and `splits` (see `arch_hf.data.custom.options.ReadingOptions`).
 
     `limit` keeps that many clips of each split: those that spread over the classes most evenly, the first of each class in
     canonical order first. It is for a quick try; the scores mean nothing.
@@ -166,19 +203,45 @@ def load_corpus(
     """
     if limit is not None and limit < 1:
         raise UserError(f"--limit is {limit}, give 1 or more")
-    name = str(name)
-    if name in SYNTHETIC_NAMES:
-        from arch_hf.data.synthetic import generate
-
-        corpus = get_corpus(name)
-        found = Found(generate(name), corpus, name, None, corpus.version)
-    else:
-        columns = {"audio": audio_column, "label": label_column, "fold": fold_column, "group": group_column}
-        found = find(name, data_dir, revision, config, columns, parse_splits(splits), streaming)
-    data = _corpus_data(found, limit)
+    findings = Findings()
+    data = read_corpus(str(name), data_dir, revision, ReadingOptions(**columns), streaming, findings)
+    if findings.problems or data is None:
+        raise UserErrors(findings.problems)
+    data.notes = [f"{name}: {note}" for note in findings.notes]
+    if limit is not None:
+        data = _limited(data, limit)
     if data.stream is None and data.corpus.max_seconds is None:
-        data = replace(data, corpus=with_max_seconds(data.corpus, longest_clip(data.clips)))
+        data = replace(data, corpus=with_max_seconds(data.corpus, _longest(data)))
     return data
+
+
+def read_corpus(
+    name: str,
+    data_dir: str | Path | None,
+    revision: str | None,
+    options: ReadingOptions,
+    streaming: bool,
+    findings: Findings,
+) -> CorpusData | None:
+    """All clips of a corpus; None where something is wrong with the dataset itself: `findings` say what, all of it at once.
+
+    Raises:
+        UserError: if there is no such corpus, or it cannot be opened.
+    """
+    if name in SYNTHETIC_NAMES:
+        corpus = get_corpus(name)
+        return _corpus_data(RawDataset(name, dict(generate(name)), revision=corpus.version), corpus)
+    raw = locate(name, data_dir, revision, options, streaming, findings)
+    known = raw.facts.get("corpus") or raw.id.removeprefix("arch/")
+    ours = {"audio", "clip_id", "group"} <= set(raw.features)
+    if ours and not options.names_columns and (known in CORPUS_NAMES or raw.facts):
+        sizes = {split: len(part) for split, part in raw.splits.items()}
+        return _corpus_data(raw, get_corpus(known) if known in CORPUS_NAMES else corpus_of_facts(raw.facts, sizes))
+    found = recognise(raw, options, findings)
+    if found is None:
+        return None
+    data = _corpus_data(replace(raw, splits=dict(found.dataset), facts={}), found.corpus)
+    return replace(data, columns=found.columns)
 
 
 def with_max_seconds(corpus: Corpus, longest: float) -> Corpus:
@@ -186,61 +249,136 @@ def with_max_seconds(corpus: Corpus, longest: float) -> Corpus:
     return corpus if corpus.max_seconds is not None else replace(corpus, max_seconds=padded_seconds(longest))
 
 
-def _corpus_data(found: Found, limit: int | None) -> CorpusData:
-    dataset, corpus = found.dataset, found.corpus
-    order = [split for split in corpus.splits if split in dataset]
+def _corpus_data(raw: RawDataset, corpus: Corpus) -> CorpusData:
+    """The clips of all splits in canonical order, without those that are known to be bad."""
+    order = [split for split in corpus.splits if split in raw.splits]
     if not order:
         raise UserError(
-            f"{found.id} has the splits {', '.join(dataset)}; {corpus.name} needs {', '.join(corpus.splits)}"
+            f"{raw.id} has the splits {', '.join(raw.splits)}; {corpus.name} needs {', '.join(corpus.splits)}"
         )
     parts = []
     for split in order:
-        part = dataset[split].cast_column("audio", Audio(decode=False))
+        part = raw.splits[split]
         if len(part) == 0:
-            raise UserError(f"{found.id}: the split {split} is empty")
-        bad = corpus.known_bad and [clip_id not in corpus.known_bad for clip_id in read_column(part, "clip_id")]
-        if bad and not all(bad):
-            part = part.select(np.flatnonzero(bad))
-        parts.append(part if limit is None else part.select(_spread(part, limit)))
+            raise UserError(f"the split {split} is empty")
+        if kind_of("audio", part.features["audio"]) == "audio":
+            part = part.cast_column("audio", Audio(decode=False))
+        good = corpus.known_bad and [clip_id not in corpus.known_bad for clip_id in read_column(part, "clip_id")]
+        parts.append(part.select(np.flatnonzero(good)) if good and not all(good) else part)
     clips = concatenate_datasets(parts) if len(parts) > 1 else parts[0]
-    column = "labels" if corpus.task == "multi_label" else "label"
-    feature = clips.features.get(column)
-    names = getattr(feature.feature if isinstance(feature, List) else feature, "names", None)
-    if names is None:
-        raise UserError(
-            f"{found.id} has no column {column!r} of class labels, which {corpus.name} needs; prepare it again"
-        )
-    if corpus.classes and tuple(names) != corpus.classes:
-        raise UserError(
-            f"{found.id} has other classes than {corpus.name}: {len(names)}, {names[0]!r} first; prepare it again"
-        )
+    names = _class_names(raw, corpus, clips)
     table = ClipTable(
         clip_id=read_column(clips, "clip_id"),
         split=[split for split, part in zip(order, parts, strict=True) for _ in range(len(part))],
         group=read_column(clips, "group"),
         arch_v1_split=read_column(clips, "arch_v1_split") if "arch_v1_split" in clips.features else None,
     )
-    excluded = [
-        {"clip_id": clip["clip_id"], "reason": clip["reason"]} for clip in found.facts.get("excluded_clips", ())
+    missing = list(raw.facts.get("missing_clips", ()))
+    return CorpusData(
+        corpus=replace(corpus, classes=tuple(names)),
+        id=raw.id,
+        config=raw.config,
+        revision=raw.revision,
+        clips=clips,
+        table=table,
+        excluded=[
+            {"clip_id": clip["clip_id"], "reason": clip["reason"]} for clip in raw.facts.get("excluded_clips", ())
+        ]
+        + [{"clip_id": clip_id, "reason": "not there when the corpus was prepared"} for clip_id in missing],
+        missing=missing,
+        flaws=_flaws(clips),
+        stream=raw.stream,
+        base=raw.base,
+        facts=raw.facts,
+    )
+
+
+def _class_names(raw: RawDataset, corpus: Corpus, clips: Dataset) -> list[str]:
+    column = "labels" if corpus.task == "multi_label" else "label"
+    feature = clips.features.get(column)
+    names = getattr(feature.feature if isinstance(feature, List) else feature, "names", None)
+    if names is None:
+        raise UserError(
+            f"{raw.id} has no column {column!r} of class labels, which {corpus.name} needs; prepare it again"
+        )
+    if corpus.classes and tuple(names) != corpus.classes:
+        raise UserError(
+            f"{raw.id} has other classes than {corpus.name}: {len(names)}, {names[0]!r} first; prepare it again"
+        )
+    return names
+
+
+def _is_class(value: int | None, n_classes: int) -> bool:
+    return value is not None and 0 <= value < n_classes
+
+
+def _flaws(clips: Dataset) -> dict[int, str]:
+    """Position -> reason of the clips whose label cannot index anything."""
+    if FLAW_COLUMN in clips.features:
+        return {i: reason for i, reason in enumerate(read_column(clips, FLAW_COLUMN)) if reason}
+    flaws: dict[int, str] = {}
+    for column in ("label", "labels", "arch_v1_label"):
+        feature = clips.features.get(column)
+        if feature is None:
+            continue
+        n_classes = len(feature.feature.names if isinstance(feature, List) else feature.names)
+        for i, value in enumerate(read_column(clips, column)):
+            values = value if isinstance(value, list) else [value]
+            if value is None or not all(_is_class(one, n_classes) for one in values):
+                flaws[i] = f"{column} is {value}, where there are the classes 0 to {n_classes - 1}"
+    return flaws
+
+
+def _named_files(clips: Dataset) -> list[str]:
+    """The audio files that the clips name by path and do not hold, without reading those that they hold."""
+    column = clips.data.column("audio")
+    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
+        return [path for path in column.to_pylist() if path]
+    if not pa.types.is_struct(column.type) or not {"bytes", "path"} <= {child.name for child in column.type}:
+        return []
+    paths = [chunk.field("path").filter(pc.is_null(chunk.field("bytes"))) for chunk in column.chunks]
+    return [path for chunk in paths for path in chunk.to_pylist() if path]
+
+
+def _longest(data: CorpusData) -> float:
+    """Seconds of the longest clip, as far as it matters: of a clip as long as MAX_SECONDS the search stops."""
+    longest = 0.0
+    for i in range(len(data)):
+        try:
+            longest = max(longest, audio_info(data.audio(i)).seconds)
+        except AudioError:
+            continue  # the extraction will name it
+        if longest >= MAX_SECONDS:
+            break
+    return longest
+
+
+def _limited(data: CorpusData, limit: int) -> CorpusData:
+    """At most `limit` clips of each split."""
+    splits = np.array(data.table.split)
+    kept = [
+        members[_spread(data.clips.select(members), limit)]
+        for members in (np.flatnonzero(splits == split) for split in dict.fromkeys(data.table.split))
     ]
-    corpus = replace(corpus, classes=tuple(names))
-    missing = list(found.facts.get("missing_clips", ()))
-    return CorpusData(corpus, found.id, found.config, found.revision, clips, table, excluded, missing, found.stream)
+    positions = np.concatenate(kept).tolist()
+    flaws = {new: data.flaws[old] for new, old in enumerate(positions) if old in data.flaws}
+    return replace(data, clips=data.clips.select(positions), table=data.table.select(positions), flaws=flaws)
 
 
 def _spread(clips: Dataset, limit: int) -> np.ndarray:
-    """`limit` clips that cover the classes evenly, in canonical order.
+    """Positions of `limit` clips that cover the classes evenly, in canonical order.
 
     Each class's clips are counted 0, 1, 2, ... in order; the clips with the lowest counts are kept. A clip with several labels counts
     for the rarest of them.
     """
     if "labels" in clips.features:
-        labels = read_column(clips, "labels")
+        labels = [[label for label in found or () if label is not None] for found in read_column(clips, "labels")]
         sizes = np.bincount(np.concatenate([np.asarray(found, np.int64) for found in labels]), minlength=1)
         first = [min(found, key=lambda label: (sizes[label], label)) if found else -1 for found in labels]
     else:
-        first = read_column(clips, "label")
-    seen, counts = {}, np.empty(len(first), np.int64)
+        first = [-1 if label is None else label for label in read_column(clips, "label")]
+    seen: dict[int, int] = {}
+    counts = np.empty(len(first), np.int64)
     for i, label in enumerate(first):
         counts[i] = seen.get(label, 0)
         seen[label] = counts[i] + 1

@@ -1,7 +1,7 @@
 """What a corpus is: facts as data (`Corpus`), its clips on disk (`Clip`), and its clips as a table (`ClipTable`)."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -71,6 +71,9 @@ class Corpus:
     rehost_reason: str = ""
     credits: tuple[str, ...] = ()  # files of the archive that its licence wants beside any copy
     known_bad: Mapping[str, str] = field(default_factory=dict)  # clip_id -> why it can never be used
+    known_missing: Mapping[str, str] = field(
+        default_factory=dict
+    )  # clip_id, listed and not in the archive -> who says so
     table1: tuple[int, float, int] | None = None  # the paper's Table 1: clips, mean seconds, classes
     human_accuracy: float | None = None  # in [0, 1], where published
     class_clips: tuple[int, ...] = ()  # clips of each class in the full corpus, where known
@@ -95,13 +98,15 @@ class Corpus:
 class ClipTable:
     """All clips of a corpus without their audio, one entry per clip, in the corpus's canonical order.
 
-    This is all that a protocol needs to decide who trains and who tests.
+    This is all that a protocol needs to decide who trains and who tests. `digest` is that of the clip's audio, once it was read: clips of
+    one digest are the same recording, whatever their ids and groups say.
     """
 
     clip_id: Sequence[str]
     split: Sequence[str]
     group: Sequence[str | None]
     arch_v1_split: Sequence[str | None] | None = None  # None: the paper uses the official splits
+    digest: Sequence[bytes] | None = None
 
     def __len__(self) -> int:
         return len(self.clip_id)
@@ -113,6 +118,7 @@ class ClipTable:
             >>> ClipTable(["a", "b"], ["train", "test"], [None, None]).select([1]).clip_id
             ['b']
         """
-        paper = self.arch_v1_split
-        columns = [self.clip_id, self.split, self.group] + ([paper] if paper is not None else [])
-        return ClipTable(*([column[i] for i in positions] for column in columns))
+        columns = {column.name: getattr(self, column.name) for column in fields(self)}
+        return ClipTable(
+            **{name: None if column is None else [column[i] for i in positions] for name, column in columns.items()}
+        )

@@ -32,7 +32,7 @@ def plan_folds(protocol: Protocol, corpus: Corpus, table: ClipTable, targets: np
     rule = split_rule(protocol, corpus)
     column = table.arch_v1_split if rule.column == "arch_v1_split" and table.arch_v1_split is not None else table.split
     splits = np.array(["" if name is None else name for name in column])  # "": the paper leaves the clip out
-    groups = _group_codes(table)
+    groups = _group_codes(table, merge_copies=rule.group_disjoint)
     names = sorted(set(splits.tolist()) - {""}, key=_fold_order)
     if len(names) == 1:
         plans = _folds_of_one_split(np.flatnonzero(splits != ""), names[0], groups, targets)
@@ -48,13 +48,29 @@ def _fold_order(name: str) -> tuple[str, int]:
     return (stem, int(number)) if number.isdigit() else (name, 0)
 
 
-def _group_codes(table: ClipTable) -> np.ndarray:
-    """One integer per group; a clip of unknown group is its own."""
+def _group_codes(table: ClipTable, merge_copies: bool) -> np.ndarray:
+    """One integer per group; a clip of unknown group is its own. With `merge_copies`, clips of the same audio are one group, and so are
+    two groups that share a recording."""
     names = [
         f"clip {clip_id}" if group is None else f"group {group}"
         for clip_id, group in zip(table.clip_id, table.group, strict=True)
     ]
-    return np.unique(np.array(names), return_inverse=True)[1] if names else np.zeros(0, np.int64)
+    if not names:
+        return np.zeros(0, np.int64)
+    codes = np.unique(np.array(names), return_inverse=True)[1]
+    if not merge_copies or table.digest is None:
+        return codes
+    leader = list(range(codes.max() + 1))  # of each group: another one that it was merged into, or itself
+
+    def find(code: int) -> int:
+        while leader[code] != code:
+            leader[code] = code = leader[leader[code]]
+        return code
+
+    first: dict[bytes, int] = {}
+    for code, digest in zip(codes.tolist(), table.digest, strict=True):
+        leader[find(code)] = find(first.setdefault(digest, code))
+    return np.unique([find(code) for code in codes.tolist()], return_inverse=True)[1]
 
 
 def _fold_of_folds(rule: SplitRule, splits: np.ndarray, names: Sequence[str], position: int) -> Fold:

@@ -54,8 +54,8 @@ class ExcludedClip(Struct, frozen=True):
 
 class DatasetFacts(Struct, frozen=True, kw_only=True):
     """The data. `fingerprint` covers every clip's id, audio, split, group and labels; `n_clips` were scored, of `n_clips_expected` in
-    the full corpus; `options` are the columns and splits that were named; `excluded_clips` could not be used, `missing_clips` were not there
-    when the corpus was prepared."""
+    the full corpus; `options` are the columns and splits that were named; `excluded_clips` are all that were left out, with the reason,
+    `missing_clips` those of them that were not there when the corpus was prepared."""
 
     id: str
     task: Literal["single_label", "multi_label"]
@@ -179,7 +179,8 @@ class Result(Struct, frozen=True, kw_only=True):
             return "incomplete: some clips could not be used"
         if dataset.limit:
             return f"limited to {dataset.limit} clips per split"
-        if dataset.n_clips_expected and dataset.n_clips + len(dataset.excluded_clips) < dataset.n_clips_expected:
+        unusable = sum(clip.clip_id not in dataset.missing_clips for clip in dataset.excluded_clips)
+        if dataset.n_clips_expected and dataset.n_clips + unusable < dataset.n_clips_expected:
             return f"holds {dataset.n_clips} of {dataset.n_clips_expected} clips"
         return None
 

@@ -1,5 +1,6 @@
 """Extract the archives that the corpora come in, safely: nothing outside the target, nothing half-done under a final name."""
 
+import contextlib
 import gzip
 import io
 import json
@@ -13,7 +14,6 @@ import zipfile
 import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -43,7 +43,7 @@ DAMAGE = (
 def extract_all(paths: Sequence[Path], target_dir: Path) -> None:
     """Extract every archive among `paths` into `target_dir`, as `unzip` or `tar` there would. What is no archive stays as it is.
 
-    Knows zip, tar.gz, split zips (`x.z01`, ..., `x.zip`, through 7-Zip or zip) and zips cut into `x.zip.001`, `x.zip.002`, ...
+    Knows zip, tar, tar.gz, split zips (`x.z01`, ..., `x.zip`, through 7-Zip or zip) and zips cut into `x.zip.001`, `x.zip.002`, ...
     An archive is extracted beside the target and then moved into place. What it wrote is noted in `.NAME.extracted`: as
     long as the archive and those files are there, with their sizes, calling again does nothing.
 
@@ -81,7 +81,7 @@ def check_programs(names: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class _Archive:
-    kind: str  # "zip", "tar.gz", "split zip"
+    kind: str  # "zip", "tar", "split zip"
     files: tuple[Path, ...]  # in order
 
     @property
@@ -108,8 +108,8 @@ def _find_archives(paths: Sequence[Path]) -> list[_Archive]:
             before = splitzip.parts_before(path)
             _require(before)
             archives[path] = _Archive("split zip" if before else "zip", (*before, path))
-        elif name.endswith((".tar.gz", ".tgz")):
-            archives[path] = _Archive("tar.gz", (path,))
+        elif name.endswith((".tar.gz", ".tgz", ".tar")):
+            archives[path] = _Archive("tar", (path,))
     return list(archives.values())
 
 
@@ -169,7 +169,7 @@ def _is_extracted(archive: _Archive, note: Path, target: Path) -> bool:
         return False
 
 
-@contextmanager
+@contextlib.contextmanager
 def _report_damage(archive: _Archive) -> Iterator[None]:
     try:
         yield
@@ -219,7 +219,7 @@ def _copy(stream: BinaryIO, path: Path, bar: tqdm) -> None:
 Unpack = Callable[[Mapping[str, Member], Path, tqdm], None]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _read_zip(files: Sequence[Path], scratch: Path) -> Iterator[tuple[list[Member], Unpack]]:
     with io.BufferedReader(_Joined(files), COPY_BYTES) as whole, zipfile.ZipFile(whole) as archive:
 
@@ -295,7 +295,7 @@ class _Joined(io.RawIOBase):
         super().close()
 
 
-@contextmanager
+@contextlib.contextmanager
 def _read_tar(files: Sequence[Path], scratch: Path) -> Iterator[tuple[list[Member], Unpack]]:
     """Reads the archive twice: whatever is wrong with it must show before anything is written."""
     with open(files[0], "rb") as file:
@@ -322,10 +322,13 @@ def _read_tar(files: Sequence[Path], scratch: Path) -> Iterator[tuple[list[Membe
         yield members, unpack
 
 
-@contextmanager
+@contextlib.contextmanager
 def _open_tar(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
-    with gzip.open(file) as stream, tarfile.open(fileobj=stream, mode="r:") as archive:
-        yield archive, stream
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    with contextlib.ExitStack() as opened:
+        stream = opened.enter_context(gzip.open(file)) if packed else file
+        yield opened.enter_context(tarfile.open(fileobj=stream, mode="r:")), stream
 
 
 def _tar_member(info: tarfile.TarInfo) -> Member:
@@ -338,7 +341,7 @@ def _tar_member(info: tarfile.TarInfo) -> Member:
     return Member(info.name, info.size, kind, info.offset)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _read_split_zip(files: Sequence[Path], scratch: Path) -> Iterator[tuple[list[Member], Unpack]]:
     last = files[-1]
     kind, program = splitzip.find_program(last.name)
@@ -359,4 +362,4 @@ def _read_split_zip(files: Sequence[Path], scratch: Path) -> Iterator[tuple[list
     yield splitzip.list_members(program, last), unpack
 
 
-_READERS = {"zip": _read_zip, "tar.gz": _read_tar, "split zip": _read_split_zip}
+_READERS = {"zip": _read_zip, "tar": _read_tar, "split zip": _read_split_zip}

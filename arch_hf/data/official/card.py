@@ -120,7 +120,7 @@ def _excluded_text(prepared: Prepared) -> str:
         sizes = ", ".join(f"{name} {present.get(name, 0)} of {n}" for name, n in prepared.short_splits.items())
         lines.append(f"- **This copy is incomplete**: {sizes}.")
     if prepared.missing:
-        shown = ", ".join(f"`{clip_id}`" for clip_id in prepared.missing[:20])
+        shown = ", ".join(f"`{clip_id}`" for clip_id in list(prepared.missing)[:20])
         more = ", ... (all of them in `arch.json`)" if len(prepared.missing) > 20 else ""
         lines.append(f"- {len(prepared.missing)} files were missing when it was made: {shown}{more}.")
     lines += [

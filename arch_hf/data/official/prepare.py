@@ -5,32 +5,26 @@ a folder beside the target and moved into place when it is whole.
 """
 
 import collections
-import contextlib
 import itertools
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from datasets import Audio, ClassLabel, Features, List, Value
 from tqdm import tqdm
 
 from arch_hf.audio import audio_info, encode_flac, load_audio
+from arch_hf.data.official.aside import check_target, written_aside
 from arch_hf.data.official.card import write_card
-from arch_hf.data.official.prepared import FACTS_FILE, Prepared
+from arch_hf.data.official.prepared import Prepared
 from arch_hf.data.official.raw import RawFolder
+from arch_hf.data.official.shards import SplitWriter
 from arch_hf.data.spec import Clip, Corpus
 from arch_hf.errors import AudioError, UserError
 from arch_hf.terminal import say
-
-ROW_GROUP_BYTES = 64 << 20
-ROW_GROUP_CLIPS = 1000
-SHARD_BYTES = 500 << 20
 
 
 def prepare(
@@ -46,7 +40,8 @@ def prepare(
     """Read the raw archive of `corpus` and write `output_dir`, ready for `load_dataset` and for the Hub.
 
     Audio bytes are kept as they are, or re-encoded to mono FLAC at `sampling_rate` Hz. `num_proc` clips are read at a time.
-    With `allow_partial`, clips that the metadata lists and the folder lacks are named and left out; without, they are an error.
+    With `allow_partial`, clips that the metadata lists and the folder lacks are named and left out; without, they are an error, but for
+    those that the official archive is known to lack.
 
     Raises:
         UserError: if the folder does not hold this corpus, a metadata file has a fault, files are missing, a clip cannot be
@@ -64,17 +59,18 @@ def prepare(
         if clip.clip_id in corpus.known_bad
     ]
     clips = [clip for clip in clips if clip.clip_id not in corpus.known_bad]
-    missing = {clip.clip_id: clip.path for clip in clips if not clip.path.is_file()}
-    if missing and not allow_partial:
-        raise UserError(_missing_message(corpus, raw_dir, missing, len(clips)))
-    prepared.missing = list(missing)
+    missing = {clip.clip_id: clip for clip in clips if not clip.path.is_file()}
+    unknown = [clip.path for clip_id, clip in missing.items() if clip_id not in corpus.known_missing]
+    if unknown and not allow_partial:
+        raise UserError(_missing_message(corpus, raw_dir, unknown, len(clips)))
+    prepared.missing = {clip_id: clip.split for clip_id, clip in missing.items()}
     clips = [clip for clip in clips if clip.clip_id not in missing]
     if not clips:
         raise UserError(f"{corpus.name}: none of the audio files that the metadata lists are in {raw_dir}")
     credits = {name: raw.find(name) for name in corpus.credits}
     prepared.credits = [path.name for path in credits.values() if path]
     prepared.missing_credits = [name for name, path in credits.items() if not path]
-    with _written_aside(output_dir) as folder:
+    with written_aside(output_dir) as folder:
         for path in filter(None, credits.values()):
             shutil.copyfile(path, folder / path.name)
         _write_clips(folder, prepared, clips, num_proc)
@@ -129,53 +125,12 @@ def _features(corpus: Corpus, clips: Sequence[Clip]) -> tuple[Corpus, Features]:
     return corpus, Features(features)
 
 
-def _missing_message(corpus: Corpus, raw_dir, missing: dict[str, Path], listed: int) -> str:
-    first = ", ".join(str(path.relative_to(raw_dir)) for path in itertools.islice(missing.values(), 3))
+def _missing_message(corpus: Corpus, raw_dir, missing: Sequence[Path], listed: int) -> str:
+    first = ", ".join(str(path.relative_to(raw_dir)) for path in missing[:3])
     return (
         f"{corpus.name}: {len(missing)} of {listed} audio files that the metadata lists are not in {raw_dir}: {first}"
         f"{', ...' if len(missing) > 3 else ''}; complete the folder, or go on without them with --allow_partial"
     )
-
-
-def check_target(output_dir: Path, overwrite: bool) -> None:
-    """Refuse a target before the work starts: it must be new, or a prepared folder and `overwrite` asked for."""
-    if output_dir.is_dir() and not any(output_dir.iterdir()):
-        return
-    if output_dir.exists():
-        if not (output_dir / FACTS_FILE).is_file():
-            raise UserError(f"--output_dir {output_dir} exists and was not made by prepare; give another")
-        if not overwrite:
-            raise UserError(f"--output_dir {output_dir} exists already; give --overwrite to make it anew")
-
-
-@contextlib.contextmanager
-def _written_aside(output_dir: Path) -> Iterator[Path]:
-    """A new folder beside `output_dir`, which becomes `output_dir` at the end, or vanishes if the work fails."""
-    try:
-        output_dir.parent.mkdir(parents=True, exist_ok=True)
-        aside = Path(tempfile.mkdtemp(prefix=f".{output_dir.name}.", suffix=".incomplete", dir=output_dir.parent))
-    except OSError as error:
-        raise UserError(f"cannot write to {output_dir.parent}: {error.strerror}") from None
-    left = [str(path) for path in output_dir.parent.glob(f".{output_dir.name}.*.incomplete") if path != aside]
-    if left:
-        say(
-            f"left by an interrupted run, unless another is at work: {', '.join(left)}; you may delete it",
-            file=sys.stderr,
-        )
-    try:
-        aside.chmod(0o755)
-        yield aside
-        if output_dir.exists():
-            old = aside.with_suffix(".old")
-            output_dir.rename(old)
-            aside.rename(output_dir)
-            shutil.rmtree(old)
-        else:
-            aside.rename(output_dir)
-    except OSError as error:
-        raise UserError(f"cannot write {output_dir}: {error.strerror or error}") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
 
 
 def _write_clips(folder: Path, prepared: Prepared, clips: Sequence[Clip], num_proc: int) -> None:
@@ -184,7 +139,7 @@ def _write_clips(folder: Path, prepared: Prepared, clips: Sequence[Clip], num_pr
     progress = tqdm(total=len(clips), desc=prepared.corpus.name, unit="clip", disable=None, file=sys.stderr)
     with progress:
         for split, members in itertools.groupby(clips, key=lambda clip: clip.split):
-            writer = _SplitWriter(folder / "data", split, prepared.features)
+            writer = SplitWriter(folder / "data", split, prepared.features)
             read = _reader(prepared.sampling_rate)
             for clip, audio, seconds, fault in parallel(read, members, num_proc):
                 if fault and prepared.sampling_rate:
@@ -197,6 +152,7 @@ def _write_clips(folder: Path, prepared: Prepared, clips: Sequence[Clip], num_pr
                 writer.add(_row(clip, audio, prepared, position))
                 progress.update()
             prepared.splits[split] = writer.close()
+            prepared.shards |= {f"data/{name}": facts for name, facts in writer.shards.items()}
 
 
 def _row(clip: Clip, audio: bytes, prepared: Prepared, position: dict[str, int]) -> dict:
@@ -255,50 +211,3 @@ def parallel(function: Callable, items: Iterable, workers: int) -> Iterator:
         finally:
             for future in pending:
                 future.cancel()
-
-
-class _SplitWriter:
-    """Writes one split into Parquet shards of about half a gigabyte, in row groups that fit into memory."""
-
-    def __init__(self, folder: Path, split: str, features: Features):
-        self.folder, self.split, self.schema = folder, split, features.arrow_schema
-        self.rows, self.row_bytes, self.shard_bytes = [], 0, 0
-        self.clips = self.bytes = 0
-        self.paths: list[Path] = []
-        self.writer: pq.ParquetWriter | None = None
-
-    def add(self, row: dict) -> None:
-        size = len(row["audio"]["bytes"])
-        self.rows.append(row)
-        self.row_bytes += size
-        self.clips += 1
-        self.bytes += size
-        if len(self.rows) >= ROW_GROUP_CLIPS or self.row_bytes >= ROW_GROUP_BYTES:
-            self._flush()
-
-    def _flush(self) -> None:
-        if not self.rows:
-            return
-        if self.writer is None or self.shard_bytes >= SHARD_BYTES:
-            self._close_shard()
-            self.paths.append(self.folder / f"{self.split}-{len(self.paths):05d}.parquet")
-            # Audio does not compress; dictionaries over it would only cost time and memory.
-            self.writer = pq.ParquetWriter(
-                self.paths[-1], self.schema, compression={"audio.bytes": "none"}, use_dictionary=["group"]
-            )
-        self.writer.write_table(pa.Table.from_pylist(self.rows, self.schema), row_group_size=len(self.rows))
-        self.shard_bytes += self.row_bytes
-        self.rows, self.row_bytes = [], 0
-
-    def _close_shard(self) -> None:
-        if self.writer is not None:
-            self.writer.close()
-        self.writer, self.shard_bytes = None, 0
-
-    def close(self) -> dict:
-        self._flush()
-        self._close_shard()
-        total = len(self.paths)
-        for i, path in enumerate(self.paths):
-            path.rename(self.folder / f"{self.split}-{i:05d}-of-{total:05d}.parquet")
-        return {"clips": self.clips, "bytes": self.bytes, "shards": total}

@@ -28,6 +28,16 @@ def nfc(text: str) -> str:
     return unicodedata.normalize("NFC", text)
 
 
+def escaped(path: str) -> str:
+    r"""A path that is no UTF-8, as one can show it.
+
+    Example:
+        >>> print(escaped(os.fsdecode(b"Caf\xe9.wav")))
+        Caf\xe9.wav
+    """
+    return ascii(os.fsencode(path))[2:-1]
+
+
 class RawFolder:
     """The files of a raw archive.
 
@@ -43,7 +53,7 @@ class RawFolder:
         self._inside = os.path.realpath(self.root)
         self._by_name: dict[str, list[str]] = {}
         self.files: list[str] = []  # relative, "/" between parts, in an order that depends on names alone
-        for relative in self._list(str(self.root), ""):
+        for relative in self._list(str(self.root), "", (self._inside,)):
             self.files.append(relative)
         self.files.sort(key=lambda path: (nfc(path), path))
         for path in self.files:
@@ -51,7 +61,8 @@ class RawFolder:
         if not self.files:
             raise self.wrong("is empty")
 
-    def _list(self, folder: str, prefix: str) -> Iterator[str]:
+    def _list(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+        """Files below a folder; `above` are the real paths of the folders that lead there: a link back to one of them is not followed."""
         try:
             entries = list(os.scandir(folder))
         except OSError as error:
@@ -59,14 +70,25 @@ class RawFolder:
         for entry in entries:
             if entry.name.startswith(".") or entry.name == "__MACOSX":
                 continue
-            if entry.is_dir(follow_symlinks=False):
-                yield from self._list(entry.path, f"{prefix}{entry.name}/")
-            elif entry.is_file(follow_symlinks=False):
-                yield prefix + entry.name
-            elif entry.is_symlink():
+            self._check_name(prefix + entry.name)
+            if entry.is_symlink():
                 self._check_link(entry.path)
-                if entry.is_file():
-                    yield prefix + entry.name
+            if entry.is_dir():
+                real = os.path.realpath(entry.path)
+                if real not in above:
+                    yield from self._list(entry.path, f"{prefix}{entry.name}/", (*above, real))
+            elif entry.is_file():
+                yield prefix + entry.name
+
+    def _check_name(self, path: str) -> None:
+        try:
+            path.encode("utf-8")
+        except UnicodeEncodeError:
+            name = escaped(path)
+            raise UserError(
+                f"--raw_dir {self.root}: the name {name} is not UTF-8: rename it, or unpack the archive again in the encoding of its names "
+                "(unzip -O cp437 ARCHIVE)"
+            ) from None
 
     def _check_link(self, path: str) -> None:
         target = os.path.realpath(path)

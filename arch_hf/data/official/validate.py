@@ -2,7 +2,6 @@
 
 import collections
 import hashlib
-import json
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,8 @@ from datasets import Audio, ClassLabel, List, load_dataset
 from tqdm import tqdm
 
 from arch_hf.audio import decode
-from arch_hf.data.official.prepare import FACTS_FILE, parallel
+from arch_hf.data.official.prepare import parallel
+from arch_hf.data.official.prepared import changed_shards, read_facts
 from arch_hf.data.registry import CORPUS_NAMES, get_corpus
 from arch_hf.data.spec import Corpus
 from arch_hf.errors import AudioError, UserError
@@ -72,8 +72,13 @@ def validate(corpus: Corpus, path: str | Path, *, num_proc: int = 1, leakage: bo
     label = label.feature if isinstance(label, List) else label
     if not isinstance(label, ClassLabel):
         raise UserError(f"{path}: the column {column} holds no classes; prepare it again")
-    found = Validation(corpus, path, _examine(dataset, column, num_proc), list(label.names))
-    facts = _facts(path)
+    facts = read_facts(path)
+    wrong = changed_shards(path, facts)
+    try:
+        clips = _examine(dataset, column, num_proc)
+    except UserError as error:
+        raise UserError("; ".join([*wrong, str(error)])) from None
+    found = Validation(corpus, path, clips, list(label.names), faults=wrong)
     _check_splits(found, facts)
     _check_classes(found, facts)
     _check_names(found)
@@ -111,13 +116,6 @@ def _examine(dataset, column: str, num_proc: int) -> list[ClipFacts]:
         ) from None
 
 
-def _facts(path: Path) -> dict:
-    try:
-        return json.loads((path / FACTS_FILE).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-
-
 def _names(names, shown: int = SHOWN) -> str:
     names = [str(name) for name in names]
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
@@ -127,15 +125,19 @@ def _names(names, shown: int = SHOWN) -> str:
 def _check_splits(found: Validation, facts: dict) -> None:
     counts = collections.Counter(clip.split for clip in found.clips)
     excluded = collections.Counter(clip["split"] for clip in facts.get("excluded_clips", ()))
+    missing = facts.get("missing_clips", ())
+    known = [clip_id for clip_id in missing if clip_id in found.corpus.known_missing]
     if absent := [split for split in found.corpus.splits if split not in counts]:
         found.faults.append(f"missing splits: {', '.join(absent)}")
     if strange := [split for split in counts if split not in found.corpus.splits]:
         found.faults.append(f"splits that {found.corpus.name} does not have: {', '.join(strange)}")
     for split, expected in found.corpus.splits.items():
-        if split in counts and not expected - excluded[split] <= counts[split] <= expected:
+        if split in counts and not expected - excluded[split] - len(known) <= counts[split] <= expected:
             found.faults.append(f"{split} has {counts[split]} clips, the full corpus {expected - excluded[split]}")
-    if missing := facts.get("missing_clips"):
-        found.faults.append(f"{len(missing)} clips were missing when it was prepared: {_names(missing)}")
+    if known:
+        found.notes.append(f"not in the official archive: {_names(known)}")
+    if lost := [clip_id for clip_id in missing if clip_id not in known]:
+        found.faults.append(f"{len(lost)} clips were missing when it was prepared: {_names(lost)}")
     if bad := facts.get("excluded_clips"):
         reasons = [f"{clip['clip_id']} ({clip['reason']})" for clip in bad]
         found.notes.append(f"excluded: {_names(reasons)}")

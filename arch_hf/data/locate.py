@@ -1,0 +1,46 @@
+"""Where a dataset is: in a folder, in a file, or on the Hub."""
+
+from pathlib import Path
+
+from arch_hf.data.custom.open import open_file, open_folder
+from arch_hf.data.custom.options import ReadingOptions
+from arch_hf.data.custom.raw import Findings, RawDataset
+from arch_hf.data.hub import open_repo
+from arch_hf.data.official.aside import old_copies
+from arch_hf.data.registry import CORPUS_NAMES, unknown_corpus
+from arch_hf.errors import UserError
+
+
+def locate(
+    name: str,
+    data_dir: str | Path | None,
+    revision: str | None,
+    options: ReadingOptions,
+    streaming: bool,
+    findings: Findings,
+) -> RawDataset:
+    """The dataset of this name: see `load_corpus`.
+
+    Raises:
+        UserError: if there is none, or it cannot be read.
+    """
+    short = name.removeprefix("arch/")
+    folders = [Path(name)]
+    if short in CORPUS_NAMES:
+        folders = [Path("arch") / short]
+    if data_dir is not None:
+        if not Path(data_dir).is_dir():
+            raise UserError(f"--data_dir {data_dir}: no such folder")
+        folders.insert(0, Path(data_dir) / (short if short in CORPUS_NAMES else name))
+    for folder in folders:
+        if folder.is_dir():
+            return open_folder(folder, options, streaming)
+        if folder.is_file():
+            return open_file(folder, options)
+        if old := old_copies(folder):
+            raise UserError(
+                f"{folder} is gone: prepare was interrupted while it replaced it, and its old copy is {old[0]}; mv {old[0]} {folder}"
+            )
+    if short not in CORPUS_NAMES and (name.count("/") != 1 or name.startswith((".", "/"))):
+        raise UserError(f"no such folder: {name}" if "/" in name else unknown_corpus(name))
+    return open_repo(f"arch/{short}" if short in CORPUS_NAMES else name, revision, options, streaming, findings)
