@@ -32,7 +32,7 @@ def frame_of(folder: str) -> str:
     for warning in board.warnings:
         print(f"left out: {warning}")
     style = "width:100%;height:92vh;border:0"
-    sandbox = "allow-scripts allow-popups"
+    sandbox = "allow-scripts allow-popups allow-downloads"
     return f'<iframe title="ARCH leaderboard" style="{style}" sandbox="{sandbox}" srcdoc="{escape(render(board))}"></iframe>'
 
 

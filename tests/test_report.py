@@ -509,6 +509,14 @@ def test_results_of_the_main_job_are_read(tmp_path):
     assert cell.result == result
 
 
+def test_a_page_of_results_alone_needs_no_torch(tmp_path):
+    """The Space installs neither torch nor transformers."""
+    (tmp_path / "esc50.json").write_text(json.dumps(make_result()))
+    code = f"import sys\nfrom arch_hf.reports import load_board\nfrom arch_hf.reports.page import render\nrender(load_board({str(tmp_path)!r}))\n"
+    code += "assert not {'torch', 'transformers', 'datasets', 'scipy', 'sklearn'} & sys.modules.keys()"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_space_shows_the_page_of_a_results_dataset(tmp_path, monkeypatch):
     path = Path(__file__).parents[1] / "space" / "app.py"
     spec = importlib.util.spec_from_file_location("space_app", path)

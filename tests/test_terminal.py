@@ -7,6 +7,7 @@ from comparison_samples import classified, write_sample
 
 from arch_hf.cli import main
 from arch_hf.errors import UserError, UserErrors, run_command
+from arch_hf.probing.record import FewShot
 from arch_hf.results.result import ExcludedClip, Result
 from arch_hf.results.table import remarks, results_table
 from arch_hf.terminal import say
@@ -57,3 +58,14 @@ def test_results_in_tables_and_by_themselves(hostile, tmp_path, capsys):
     assert main(["compare", str(hostile.parent), str(other.parent)]) == 0
     output, errors = capsys.readouterr()
     assert is_harmless(output) and "\x1b" not in errors
+
+
+def test_few_shot_scores_stand_in_the_table(tmp_path):
+    few = {str(n): FewShot(draws=3, metrics={"accuracy": {"mean": n / 20, "std": 0.02}}) for n in (10, 1)}
+    results = [
+        Result.read(write_sample(tmp_path, classified(0.5), name, few_shot=shots))
+        for name, shots in (("a", few), ("b", {}))
+    ]
+    heads, _, first, second = results_table(results).splitlines()
+    assert "interval 1-shot 10-shot floor" in " ".join(heads.split())
+    assert "5.00 ± 2.00  50.00 ± 2.00" in first and second.count("±") == 0

@@ -11,7 +11,7 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, claim, rank
-from arch_hf.results.filing import result_paths
+from arch_hf.results.folder import result_paths
 from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 from arch_hf.terminal import say
 

@@ -13,7 +13,6 @@ from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.reports import latex, markdown, page, spreadsheet
 from arch_hf.reports.board import build_board
-from arch_hf.reports.pairs import compare_rows
 from arch_hf.reports.rows import Board
 from arch_hf.results.folder import read_results
 
@@ -30,8 +29,14 @@ def load_board(results_dir: str | Path | None) -> Board:
     results, skipped = ([], []) if results_dir is None else read_results(results_dir)
     board = build_board(results)
     board.warnings[:0] = skipped
-    for view in board.last_layer_views:
-        view.pairs = compare_rows(view, board.warnings)
+    views = [view for view in board.last_layer_views if view.n_with_predictions > 1]
+    if views:
+        from arch_hf.reports.pairs import (
+            compare_rows,  # heavy: the metrics need torch, and a page of results alone does not
+        )
+
+        for view in views:
+            view.pairs = compare_rows(view, board.warnings)
     return board
 
 

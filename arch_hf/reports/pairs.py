@@ -9,10 +9,8 @@ from arch_hf.probing.estimate import Estimate, mean_estimate, over_units
 from arch_hf.probing.statistics import Jackknife, difference, jackknife
 from arch_hf.progress import progress_bar
 from arch_hf.reports.columns import AVERAGES, Column
-from arch_hf.reports.rows import OwnCell, Pairs, Row, View
-from arch_hf.results.predictions import PredictedClips, predictions_path
-
-MOST_COMPARED = 24  # models: a page that holds more pairs would be large, and slow to make
+from arch_hf.reports.rows import MOST_COMPARED, OwnCell, Pairs, Row, View
+from arch_hf.results.predictions import PredictedClips
 
 
 class Tested(NamedTuple):
@@ -49,9 +47,7 @@ def compare_rows(view: View, warnings: list[str]) -> Pairs | None:
 
 
 def _cells_with_predictions(row: Row) -> dict[str, OwnCell]:
-    return {
-        c: cell for c, cell in row.own_cells.items() if cell.caveat is None and predictions_path(cell.path).is_file()
-    }
+    return {c: cell for c, cell in row.own_cells.items() if cell.caveat is None and cell.has_predictions}
 
 
 def _test(cell: OwnCell) -> Tested:

@@ -5,8 +5,10 @@ from pathlib import Path
 
 from arch_hf.probing.estimate import Estimate
 from arch_hf.reports.columns import TWELVE_KEYS, Column
-from arch_hf.results.folder import Filed, layer_name
+from arch_hf.results.folder import Filed, layer_name, predictions_path
 from arch_hf.results.result import Result
+
+MOST_COMPARED = 24  # models in pairs: a page that holds more would be large, and slow to make
 
 
 @dataclass
@@ -27,6 +29,10 @@ class OwnCell(Cell):
 
     result: Result = field(kw_only=True)
     path: Path = field(kw_only=True)
+
+    @property
+    def has_predictions(self) -> bool:
+        return predictions_path(self.path).is_file()
 
 
 @dataclass
@@ -107,6 +113,11 @@ class View:
     @property
     def own_rows(self) -> list[Row]:
         return [row for row in self.rows if not row.published]
+
+    @property
+    def n_with_predictions(self) -> int:
+        """How many of our models can be compared pair by pair on some corpus."""
+        return sum(any(cell.has_predictions for cell in row.own_cells.values()) for row in self.own_rows)
 
 
 @dataclass

@@ -10,25 +10,10 @@ from filelock import FileLock
 
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
-from arch_hf.results.predictions import predictions_path, read_predictions
+from arch_hf.results.folder import SUPERSEDED, predictions_path
+from arch_hf.results.predictions import read_predictions
 from arch_hf.results.question import Question
 from arch_hf.results.result import Result
-
-SUPERSEDED = ".was-"  # in the name of a result in whose place another question was answered
-
-
-def result_paths(folder: str | Path) -> list[Path]:
-    """The result files under a folder, without those that were superseded, in the order of their paths. Other JSON files are among them.
-
-    Example:
-        >>> import tempfile
-        >>> folder = Path(tempfile.mkdtemp())
-        >>> for name in ("esc50.json", "esc50.was-1a2b3c4d.json", "esc50.txt"):
-        ...     _ = (folder / name).write_text("")
-        >>> [path.name for path in result_paths(folder)]
-        ['esc50.json']
-    """
-    return [path for path in sorted(Path(folder).rglob("*.json")) if SUPERSEDED not in path.name]
 
 
 def find_answer(question: Question, output_dir: str | Path) -> Result | None:

@@ -4,8 +4,33 @@ from pathlib import Path
 from typing import NamedTuple
 
 from arch_hf.errors import UserError
-from arch_hf.results.filing import result_paths
 from arch_hf.results.result import Result
+
+PREDICTIONS = ".predictions.safetensors"
+SUPERSEDED = ".was-"  # in the name of a result in whose place another question was answered
+
+
+def result_paths(folder: str | Path) -> list[Path]:
+    """The result files under a folder, without those that were superseded, in the order of their paths. Other JSON files are among them.
+
+    Example:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("esc50.json", "esc50.was-1a2b3c4d.json", "esc50.txt"):
+        ...     _ = (folder / name).write_text("")
+        >>> [path.name for path in result_paths(folder)]
+        ['esc50.json']
+    """
+    return [path for path in sorted(Path(folder).rglob("*.json")) if SUPERSEDED not in path.name]
+
+
+def predictions_path(result_path: str | Path) -> Path:
+    """
+    Example:
+        >>> predictions_path("results/me__model/esc50.json").as_posix()
+        'results/me__model/esc50.predictions.safetensors'
+    """
+    return Path(result_path).with_suffix(PREDICTIONS)
 
 
 class Filed(NamedTuple):

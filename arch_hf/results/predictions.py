@@ -12,19 +12,10 @@ from safetensors.numpy import load
 
 from arch_hf.errors import UserError
 from arch_hf.probing.statistics import TestSet
+from arch_hf.results.folder import predictions_path
 from arch_hf.results.result import Result
 
-SUFFIX = ".predictions.safetensors"
 ARRAYS = ("clip", "fold", "unit", "target", "scores")  # as `arch_hf.probing.summary` makes them
-
-
-def predictions_path(result_path: str | Path) -> Path:
-    """
-    Example:
-        >>> predictions_path("results/me__model/esc50.json").as_posix()
-        'results/me__model/esc50.predictions.safetensors'
-    """
-    return Path(result_path).with_suffix(SUFFIX)
 
 
 def read_predictions(result_path: str | Path, result: Result) -> bytes:

@@ -22,8 +22,8 @@ HEADS = (
 )
 
 
-def result_row(result: Result) -> list[str]:
-    """One result as cells, under the heads of `results_table`."""
+def result_row(result: Result, shots: Sequence[str] = ()) -> list[str]:
+    """One result as cells, under the heads of `results_table`; `shots` are the few-shot columns."""
     metric, score, published = result.metric, result.headline, result.published
     low, high = score.ci95 or (None, None)
     return [
@@ -34,6 +34,7 @@ def result_row(result: Result) -> list[str]:
         percent(score.std_folds),
         percent(score.std_seeds),
         f"{percent(low)} – {percent(high)}",
+        *(_few_shot(result, n) for n in shots),
         percent(result.baselines.get("majority", {}).get(metric)),
         percent(result.baselines.get("mfcc", {}).get(metric)),
         percent(published.value) if published else "–",
@@ -42,10 +43,21 @@ def result_row(result: Result) -> list[str]:
     ]
 
 
+def _few_shot(result: Result, shots: str) -> str:
+    """The headline metric of the probe on so many clips per class, with the standard deviation over draws."""
+    found = result.few_shot.get(shots)
+    block = found.metrics.get(result.metric) if found else None
+    return "–" if block is None else f"{percent(block['mean'])} ± {percent(block['std'])}"
+
+
 def results_table(results: Sequence[Result]) -> str:
-    """The table that the main job prints. Percentages; `std folds` and `std seeds` are the sample standard deviations over folds and over seeds, `floor` is the majority class, `mfcc` the same probe on MFCC
+    """The table that the main job prints. Percentages; `std folds` and `std seeds` are the sample standard deviations over folds and over seeds,
+    `N-shot` is the probe on N clips per class ± the standard deviation over draws, `floor` the majority class, `mfcc` the same probe on MFCC
     statistics, `Table 2` the paper's value, where there is one, and `diff` ours minus theirs."""
-    return align([list(HEADS), *map(result_row, results)])
+    shots = sorted({n for result in results for n in result.few_shot}, key=int)
+    place = HEADS.index("floor")
+    heads = [*HEADS[:place], *(f"{n}-shot" for n in shots), *HEADS[place:]]
+    return align([heads, *(result_row(result, shots) for result in results)])
 
 
 def remarks(result: Result) -> list[str]:

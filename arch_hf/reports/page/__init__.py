@@ -9,8 +9,7 @@ import numpy as np
 from arch_hf.probing.estimate import FEWEST_UNITS, half_width, two_sided_p
 from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, SIZE_NAMES, percent
 from arch_hf.reports.escape import json_in_html
-from arch_hf.reports.pairs import MOST_COMPARED
-from arch_hf.reports.rows import Board, Cell, OwnCell, Pairs, Row, View
+from arch_hf.reports.rows import MOST_COMPARED, Board, Cell, OwnCell, Pairs, Row, View
 from arch_hf.results.result import Result
 from arch_hf.terminal import visible
 
