@@ -88,7 +88,7 @@ def run_command(run: Callable, args) -> int:
 
 
 # What a token of the Hub looks like, a request's header that holds one, and a name with a password before a host.
-_SECRETS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=Bearer )\S+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
+_SECRETS = re.compile(r"\bhf_[A-Za-z0-9]{16,}|(?<=Bearer )[^\s'\",;]+|(?<=://)[^/\s:@]+:[^/\s@]+(?=@)")
 _TOKEN_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 
 
@@ -97,7 +97,7 @@ def redacted(text: str) -> str:
 
     Example:
         >>> redacted("PUT https://me:secret@example.org: 'Authorization: Bearer abc' is no token, hf_" + "x" * 34 + " is one")
-        "PUT https://***@example.org: 'Authorization: Bearer *** is no token, *** is one"
+        "PUT https://***@example.org: 'Authorization: Bearer ***' is no token, *** is one"
     """
     text = _SECRETS.sub("***", str(text))
     tokens = [os.environ.get(name) for name in _TOKEN_NAMES]

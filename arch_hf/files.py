@@ -1,5 +1,6 @@
 """Files of our own: written whole or not at all, and known by a digest of their bytes."""
 
+import contextlib
 import hashlib
 import os
 import uuid
@@ -55,7 +56,8 @@ def write_atomically(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True) if os.access(path.parent, os.W_OK) else None
+        with contextlib.suppress(OSError):  # the folder may not be one, or be read-only
+            temporary.unlink(missing_ok=True)
         advice = "make room or choose another folder; what was stored is kept"
         raise UserError(f"cannot write {path} ({error.strerror}): {advice}") from None
 
