@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import re
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,6 +16,8 @@ from arch_hf.audio import encode_wav
 from arch_hf.cli import build_parser, main
 from arch_hf.data.registry import SYNTHETIC_NAMES
 from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding import store as store_module
+from arch_hf.embedding.store import EmbeddingStore, read_shard
 
 
 @pytest.fixture(autouse=True)
@@ -224,6 +229,47 @@ def test_cache_lists_verifies_and_prunes(capsys, tmp_path):
     name = out and next((tmp_path / "cache/embeddings").iterdir()).name
     assert arch(capsys, "cache", "prune", "--store", name)[0] == 0
     assert not (tmp_path / "cache/embeddings" / name).exists()
+
+
+def test_the_cache_of_a_living_run_is_left_alone(capsys, tmp_path, monkeypatch):
+    store = EmbeddingStore(tmp_path / "cache", {"recipe": 1})
+    store.add([bytes(16)], np.ones((1, 3), np.float32))
+    living, killed = (store.folder / f".{name}.safetensors.tmp" for name in ("living", "killed"))
+    for path in (living, killed):
+        path.write_bytes(b"half")
+    os.utime(killed, (time.time() - 7200, time.time() - 7200))
+    status, out, _ = arch(capsys, "cache", "prune")
+    assert status == 0 and "removed 1 files" in out and living.exists() and not killed.exists()
+    shard = next(store.folder.glob("*.safetensors"))
+    with monkeypatch.context() as patch:  # removed between the listing and the reading
+        patch.setattr(store_module, "read_shard", lambda path: path.unlink() or read_shard(path))
+        status, out, _ = arch(capsys, "cache", "verify")
+    assert status == 0 and not shard.exists()
+
+
+def test_what_is_wrong_with_a_cache_is_said(capsys, tmp_path, monkeypatch):
+    store = EmbeddingStore(tmp_path / "cache", {"recipe": 1})
+    store.add([bytes(16)], np.ones((1, 3), np.float32))
+    (store.folder / "damaged.safetensors").write_bytes(b"no shard")
+    status, out, _ = arch(capsys, "cache", "ls")
+    assert status == 0 and re.search(rf"{store.folder.name} .* 1 ", out)
+    recipe = store.folder / "recipe.json"
+    recipe.write_text('{"recipe": 2}')
+    status, out, _ = arch(capsys, "cache", "verify")
+    assert status == 1 and f"{recipe}: not what this store is named after" in out and "1 of 2 shards are whole" in out
+    for name in ("..", ".", "../embeddings", "nobody"):
+        status, _, said = arch(capsys, "cache", "prune", "--store", name)
+        assert status == 1 and said[0].startswith(f"error: no store {name} in")
+    assert store.folder.exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", lambda *_: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+        status, _, said = arch(capsys, "cache", "prune", "--store", store.folder.name)
+    assert status == 1 and said == [f"error: cannot remove {store.folder} (Read-only file system)"]
+    (store.folder / "x.damaged").write_bytes(b"")
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "unlink", lambda *_, **__: (_ for _ in ()).throw(OSError(30, "Read-only file system")))
+        status, _, said = arch(capsys, "cache", "prune")
+    assert status == 1 and said[0].endswith("x.damaged (Read-only file system); 0 files were removed")
 
 
 def test_doctor(capsys):

@@ -12,18 +12,25 @@ import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
-from ranks import one_of_two
+from ranks import one_of_two, rank
+from safetensors.numpy import load_file
 from tiny_models import make_tiny
 
 from arch_hf.audio import encode_wav, load_audio
 from arch_hf.data import load_corpus
 from arch_hf.data.clip_index import read_clip_index
+from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding import corpus as corpus_module
 from arch_hf.embedding.exchange import bring_from_other_machines
+from arch_hf.embedding.extraction import extract
 from arch_hf.embedding.store import EmbeddingStore
+from arch_hf.errors import UserError
 from arch_hf.evaluate import evaluate_model
 from arch_hf.probing.linear import RunKey, initial_weights, run_generator
 from arch_hf.probing.protocols import get_protocol
+from arch_hf.probing.scoring import Probes, score_layers
 from arch_hf.probing.splits import plan_folds
+from arch_hf.probing.task import ProbeTask
 
 EVALUATE = Path(__file__).parents[1] / "evaluate.py"
 
@@ -161,6 +168,34 @@ def test_every_layer_from_one_pass(hubert, tmp_path):
     ]
 
 
+def test_every_layer_is_scored_on_its_own_vectors(hubert, tmp_path):
+    """The predictions of each layer are those of probes on what `embed` gives of this layer."""
+    results = evaluate_model(hubert, ["synthetic_events"], layers="all", **options(tmp_path))
+    encoder, data = AudioEncoder.from_pretrained(hubert), load_corpus("synthetic_events", limit=10)
+    waveforms = [load_audio(data.audio(i), 16000) for i in range(len(data))]
+    every = encoder.embed(waveforms, "max_length", data.corpus.max_seconds, layers="all")
+    protocol = get_protocol("arch-v1")
+    folds = plan_folds(protocol, data.corpus, data.table, data.targets())
+    task = ProbeTask("events", "accuracy", data.table, data.targets(), data.class_names(), folds)
+    layers = [np.ascontiguousarray(every[:, layer]) for layer in range(3)]
+    expected = [scores for _, scores in score_layers(layers, task, protocol, Probes(seeds=2), rank(), progress=False)]
+    for result, right in zip(results, expected, strict=True):
+        name = "" if result.layer == -1 else f".layer{result.layer}"
+        (path,) = (tmp_path / "results").glob(
+            f"tiny-hubert*/synthetic_events{name}.limit10.seeds2.predictions.safetensors"
+        )
+        np.testing.assert_allclose(load_file(path)["scores"], right["scores"], rtol=1e-3, atol=1e-3)
+    assert not np.allclose(expected[0]["scores"], expected[1]["scores"], rtol=1e-3, atol=1e-3)
+
+
+def test_the_baseline_beside_a_score_is_its_own_result(hubert, tmp_path):
+    (result,) = evaluate_model(hubert, ["synthetic_events"], **options(tmp_path))
+    (mfcc,) = evaluate_model("mfcc", ["synthetic_events"], **options(tmp_path))
+    assert result.baselines["mfcc"] == {name: score.mean for name, score in mfcc.metrics.items()}
+    assert "mfcc" not in mfcc.baselines and mfcc.created <= result.created
+    assert result.environment["embedded_by"][0].startswith("arch_hf ")
+
+
 def test_other_probes_are_results_of_their_own(hubert, tmp_path):
     for probe in ("knn", "weighted_sum"):
         (result,) = evaluate_model(hubert, ["synthetic_events"], probe=probe, **options(tmp_path, seeds=1))
@@ -201,6 +236,28 @@ def test_data_changed_in_place_is_noticed(tmp_path):
     (after,) = evaluate_model("logmel", [str(folder)], **few)
     assert after.dataset.fingerprint != before.dataset.fingerprint
     assert before.metrics["accuracy"].mean == 1.0 and after.metrics["accuracy"].mean < 1.0
+
+
+def test_a_clip_that_cannot_be_used_shifts_nobodys_label(tmp_path):
+    folder = tones(tmp_path / "tones", {"low": 200, "high": 2000})
+    for path in ("train/high/2.wav", "test/high/1.wav", "test/high/2.wav"):
+        (folder / path).write_bytes(b"no sound")
+    (result,) = evaluate_model("logmel", [str(folder)], **options(tmp_path, limit=None, seeds=1))
+    assert not result.complete and len(result.dataset.excluded_clips) == 3 and result.dataset.n_clips == 17
+    assert result.metrics["accuracy"].mean == 1.0 and [run.n_test for run in result.runs] == [6]
+
+
+def test_what_is_removed_during_a_run_is_one_line(hubert, tmp_path, monkeypatch):
+    def removed(*arguments):
+        done = extract(*arguments)
+        shutil.rmtree(tmp_path / "cache" / "embeddings")
+        return done
+
+    monkeypatch.setattr(corpus_module, "extract", removed)
+    with pytest.raises(
+        UserError, match=r"synthetic_events: \d+ embeddings in .* were removed while this run was at work: start"
+    ):
+        evaluate_model("mfcc", ["synthetic_events"], **options(tmp_path))
 
 
 def test_a_cache_that_is_not_shared_is_passed_around(tmp_path):

@@ -92,6 +92,17 @@ def test_each_clip_gets_its_own_embedding(encoder, clips, tmp_path):
     assert done.clips == 20 and not done.failures
 
 
+@pytest.mark.parametrize("padding", ["none", "max_length"])
+def test_clips_are_cut_to_the_seconds_of_the_protocol(padding, encoder, tmp_path):
+    clips = [noise(1.0, 0), noise(0.3, 1), noise(0.45, 2)]
+    cut = EmbedSettings(tmp_path, padding, 0.4, "last")
+    store, corpus = EmbeddingStore(tmp_path, cut.key(encoder)), corpus_of(clips)
+    extract(encoder, corpus, store, ExtractionPlan.of(encoder, corpus, cut), rank())
+    waveforms = [load_audio(clip, 16000)[:6400] for clip in clips]
+    right = encoder.embed(waveforms, padding, 0.4)
+    np.testing.assert_allclose(store.read([audio_digest(clip) for clip in clips]), right, atol=1e-4)
+
+
 def test_a_second_run_and_equal_audio_cost_nothing(encoder, clips, tmp_path):
     _, first = run(encoder, clips + clips[:5], tmp_path)
     _, second = run(encoder, clips + clips[:5], tmp_path)
