@@ -26,7 +26,8 @@ def add_parser(subparsers) -> None:
     add = parser.add_argument_group("what to do").add_argument
     add("--dry_run", action="store_true", help="say what there is to do, how much of it is stored already, and stop")
     add("--push_to_hub", action="store_true", help="put the results on the model's page")
-    add("--create_pr", action="store_true", help="with --push_to_hub: as a pull request, for a model that is not yours")
+    add("--results_dataset", metavar="REPO_ID", help="add the results to this dataset of the Hub, a row each")
+    add("--create_pr", action="store_true", help="both as a pull request: for a model or a dataset that is not yours")
     parser.set_defaults(run=run, check=check)
 
 
@@ -155,8 +156,8 @@ def jobs_of(args) -> list:
 
 def check(args) -> None:
     def push() -> None:
-        if args.create_pr and not args.push_to_hub:
-            raise UserError("--create_pr goes with --push_to_hub")
+        if args.create_pr and not (args.push_to_hub or args.results_dataset):
+            raise UserError("--create_pr goes with --push_to_hub or --results_dataset")
 
     all_of(push, lambda: jobs_of(args))
 
@@ -175,8 +176,8 @@ def run(args) -> int:
         pushable, good = _run_and_tell(jobs, ranks)
     finally:
         ranks.end()
-    if args.push_to_hub and ranks.is_main:
-        good = _push(Path(args.output_dir), pushable, args.create_pr) and good
+    if ranks.is_main:
+        good = _publish(args, pushable) and good
     return int(not good)
 
 
@@ -221,17 +222,26 @@ def _warn_before_push(names: Iterable[str]) -> None:
             say(text, file=sys.stderr)
 
 
-def _push(output_dir: Path, names: Iterable[str], create_pr: bool) -> bool:
-    """Put the results on the models' pages; returns whether all are there."""
+def _publish(args, names: Iterable[str]) -> bool:
+    """Put the results where they are wanted on the Hub; returns whether all are there."""
+    if not (args.push_to_hub or args.results_dataset):
+        return True
     from arch_hf.publishing.results import push_results
+    from arch_hf.publishing.results_dataset import push_to_dataset
 
-    good = True
+    folder, good = Path(args.output_dir), True
     for name in names:
-        try:
-            say(push_results(output_dir, name, create_pr=create_pr))
-        except UserError as error:
-            say(f"error: {error}", file=sys.stderr)
-            good = False
+        pushes = [lambda name=name: push_results(folder, name, create_pr=args.create_pr)] if args.push_to_hub else []
+        if args.results_dataset:
+            pushes.append(
+                lambda name=name: push_to_dataset(folder, args.results_dataset, model_id=name, create_pr=args.create_pr)
+            )
+        for push in pushes:
+            try:
+                say(push())
+            except UserError as error:
+                say(f"error: {error}", file=sys.stderr)
+                good = False
     return good
 
 

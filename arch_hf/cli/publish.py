@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from arch_hf.errors import UserError
 from arch_hf.terminal import say
 
 
@@ -21,11 +22,16 @@ def add_parser(subparsers) -> None:
         description=_RESULTS,
     )
     results.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="the --output_dir of the evaluation")
-    results.add_argument("--model_id", required=True, help="the model as it was evaluated")
+    results.add_argument("--model_id", help="the model as it was evaluated; needed for its page")
+    results.add_argument(
+        "--dataset",
+        metavar="REPO_ID",
+        help="not onto the model's page, but a row each into this dataset, from which a leaderboard is made",
+    )
     results.add_argument("--repo_id", help="the model's repository, if it was evaluated from a folder")
     results.add_argument("--create_pr", action="store_true", help="as a pull request, for a model that is not yours")
     results.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
-    results.set_defaults(run=run_results)
+    results.set_defaults(run=run_results, check=check_results)
 
     dataset = kinds.add_parser(
         "dataset",
@@ -86,20 +92,35 @@ def add_parser(subparsers) -> None:
     metrics.set_defaults(run=run_metrics)
 
 
-_RESULTS = "One model-index entry per corpus and protocol in the model's card, and one .eval_results file per corpus."
+_RESULTS = (
+    "Onto the model's page: one model-index entry per corpus and protocol in its card, and one .eval_results file per corpus. "
+    "Or with --dataset into a dataset of results, as a pull request where it is not yours."
+)
 _CHECKPOINT = "Convert to safetensors, check that the embeddings are the same, add the card, upload."
 
 
+def check_results(args) -> None:
+    if args.dataset is None and args.model_id is None:
+        raise UserError("give --model_id for the model's page, or --dataset for a dataset of results")
+    if args.dataset is not None and args.repo_id is not None:
+        raise UserError("--repo_id is the model's page, and --dataset a dataset of results: give one of them")
+
+
 def run_results(args) -> None:
+    options = {"create_pr": args.create_pr, "allow_incomplete": args.allow_incomplete}
+    if args.dataset:
+        from arch_hf.publishing.results_dataset import push_to_dataset
+
+        say(push_to_dataset(args.results_dir, args.dataset, model_id=args.model_id, **options))
+        return
     from arch_hf.publishing.results import push_results
 
     say(
         push_results(
             args.results_dir,
             args.model_id,
-            create_pr=args.create_pr,
-            allow_incomplete=args.allow_incomplete,
             repo_id=args.repo_id,
+            **options,
         )
     )
 

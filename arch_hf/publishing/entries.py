@@ -68,7 +68,9 @@ class Entry:
             source_name=BENCHMARK,
             notes=notes,
         )
-        return eval_result_entries_to_yaml([entry])[0]
+        return eval_result_entries_to_yaml([entry])[0] | {
+            "evaluation_framework": BENCHMARK
+        }  # as in the corpus's eval.yaml
 
 
 def collect(
@@ -105,7 +107,7 @@ def collect(
     for path, result in results:
         if hub_dataset(result.dataset)[0] is None:
             off_hub.append(path.name)
-        elif reason := _why_held_back(result, allow_incomplete):
+        elif reason := why_held_back(result, allow_incomplete):
             held_back.append(f"{path.name}: {reason}")
         else:
             entries.append(entry_of(result))
@@ -142,7 +144,8 @@ def _order(entry: Entry) -> tuple:
     return place, entry.dataset_id, entry.args["protocol"], entry.args.get("dtype", "")
 
 
-def _why_held_back(result: Result, allow_incomplete: bool) -> str | None:
+def why_held_back(result: Result, allow_incomplete: bool) -> str | None:
+    """What is wrong with a result that nobody should take for a whole one."""
     if result.caveat and not allow_incomplete and (not result.complete or result.dataset.limit):
         return f"{result.caveat}; evaluate again, or publish it as it is with --allow_incomplete"
     return None

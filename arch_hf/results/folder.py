@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from arch_hf.errors import UserError
 from arch_hf.results.result import Result
+from arch_hf.results.rows import is_rows, read_rows
 
 PREDICTIONS = ".predictions.safetensors"
 SUPERSEDED = ".was-"  # in the name of a result in whose place another question was answered
@@ -41,7 +42,7 @@ class Filed(NamedTuple):
 
 
 def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
-    """All results under a folder, in the order of their paths, and one line for each JSON file that is none.
+    """All results under a folder, and one line for each JSON file that is none: those of tables of results, then files in the order of their paths.
 
     Raises:
         UserError: if the folder does not exist.
@@ -56,13 +57,31 @@ def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
     results_dir = Path(results_dir)
     if not results_dir.is_dir():
         raise UserError(f"no folder {results_dir}: give the folder that the main job wrote its results to")
-    results, skipped = [], []
+    results, skipped = _read_tables(results_dir)
     for path in result_paths(results_dir):
         try:
             results.append(Filed(path, Result.read(path)))
         except UserError as error:
             reason = str(error).removeprefix(str(path)).removeprefix(" is").strip(" :")
             skipped.append(f"{path.relative_to(results_dir)}: {reason}")
+    return results, skipped
+
+
+def _read_tables(results_dir: Path) -> tuple[list[Filed], list[str]]:
+    """The same of the tables of results (`arch_hf.results.rows`) under a folder; what two of them hold is there once."""
+    results, skipped, seen = [], [], set()
+    for table in sorted(path for path in results_dir.rglob("*.parquet") if is_rows(path)):
+        try:
+            for key, path, result in read_rows(table):
+                if key in seen:
+                    continue
+                seen.add(key)
+                if isinstance(result, UserError):
+                    skipped.append(f"{table.relative_to(results_dir)}: {result}")
+                else:
+                    results.append(Filed(path, result))
+        except UserError as error:
+            skipped.append(str(error))
     return results, skipped
 
 

@@ -188,18 +188,26 @@ class Result(Struct, frozen=True, kw_only=True):
         """The content of the result file as plain values."""
         return msgspec.to_builtins(self)
 
-    def write(self, path: str | Path) -> None:
-        """Write the file atomically, as strict JSON with a checksum of itself at its end.
+    def to_json(self) -> bytes:
+        """The content of the result file: strict JSON, with a checksum of itself at its end.
 
         Raises:
-            UserError: the folder cannot be written.
-            ValueError: a number is not finite or out of its range: nothing is written.
+            ValueError: a number is not finite or out of its range.
         """
         text = json.dumps({**self.to_dict(), "checksum": _BLANK}, indent=1, ensure_ascii=False, allow_nan=False)
         data = text.encode() + b"\n"
         data = data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode())
         _parse(data)
-        write_atomically(Path(path), data)
+        return data
+
+    def write(self, path: str | Path) -> None:
+        """Write the file atomically.
+
+        Raises:
+            UserError: the folder cannot be written.
+            ValueError: as `to_json`: nothing is written.
+        """
+        write_atomically(Path(path), self.to_json())
 
     @classmethod
     def read(cls, path: str | Path) -> "Result":
@@ -209,19 +217,23 @@ class Result(Struct, frozen=True, kw_only=True):
             UserError: if the file is no result, was changed after it was written, or is of a newer schema than this package knows.
         """
         try:
-            return _parse(Path(path).read_bytes())
+            return cls.parse(Path(path).read_bytes(), str(path))
         except FileNotFoundError:
             raise UserError(f"no result at {path}") from None
-        except (
-            OSError,
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-            RecursionError,
-            msgspec.MsgspecError,
-        ) as error:
+        except OSError as error:
             raise UserError(f"{path} {_reason(error)}") from None
+
+    @classmethod
+    def parse(cls, data: bytes, name: str) -> "Result":
+        """A result from the content of its file; `name` is what a message calls it.
+
+        Raises:
+            UserError: as `read`.
+        """
+        try:
+            return _parse(data)
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError, msgspec.MsgspecError) as error:
+            raise UserError(f"{name} {_reason(error)}") from None
 
     def __repr__(self) -> str:
         layer = "last layer" if self.layer == -1 else f"layer {self.layer}"
