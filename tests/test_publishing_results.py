@@ -7,10 +7,10 @@ import yaml
 from huggingface_hub import HfApi, ModelCard, parse_eval_result_entries
 from publishing_samples import MODEL, make_result, save
 
+from arch_hf import hub as hub_module
 from arch_hf.cli import build_parser
 from arch_hf.data import CORPUS_NAMES
 from arch_hf.errors import UserError
-from arch_hf.publishing import hub as hub_module
 from arch_hf.publishing.hub import NOTHING
 from arch_hf.publishing.results import push_results, why_not_pushable
 

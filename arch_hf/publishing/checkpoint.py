@@ -13,8 +13,9 @@ from huggingface_hub import HfApi
 from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.files import shipped
+from arch_hf.hub import attempt
 from arch_hf.publishing.card import copy_results, decode
-from arch_hf.publishing.hub import Upload, attempt, check_repo_id, read_file
+from arch_hf.publishing.hub import Upload, check_repo_id, read_file
 
 # A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
 SOURCE_FILES = [

@@ -13,10 +13,11 @@ from huggingface_hub import HfApi
 from huggingface_hub.utils import yaml_dump
 
 from arch_hf.errors import UserError
+from arch_hf.hub import attempt
 from arch_hf.names import public_name
 from arch_hf.publishing.card import decode, merge_results, published, rank
 from arch_hf.publishing.entries import PAPER, Entry, collect, one_for_each_claim
-from arch_hf.publishing.hub import NOTHING, Head, attempt, check_repo_id, edit_files
+from arch_hf.publishing.hub import NOTHING, Head, check_repo_id, edit_files
 from arch_hf.publishing.weights import Branch
 
 SUMMARY = "Add ARCH benchmark results"

@@ -12,8 +12,8 @@ from huggingface_hub import HfApi, JobInfo, JobStage, Volume, get_token
 
 import arch_hf
 from arch_hf.errors import UserError
+from arch_hf.hub import attempt
 from arch_hf.progress import progress_bar
-from arch_hf.publishing.hub import attempt
 from arch_hf.scaling.cost import Machine, accelerator
 
 IMAGE = "ghcr.io/astral-sh/uv:python3.12-bookworm"  # Debian with uv, which installs the rest; a GPU's driver comes with the machine
