@@ -2,6 +2,7 @@
 
 import os
 import platform
+import sys
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from pathlib import Path
@@ -12,8 +13,12 @@ from accelerate import Accelerator, InitProcessGroupKwargs
 from accelerate.utils import broadcast_object_list, gather_object
 
 from arch_hf.errors import UserError, as_user_error
+from arch_hf.terminal import say
 
 LAUNCHERS = ("ACCELERATE_MIXED_PRECISION", "TORCHELASTIC_RUN_ID")  # what `accelerate launch` and `torchrun` set
+# How a launcher asks for a training strategy. Nothing is trained here on several processes together: each has the whole model, and works alone.
+STRATEGIES = ("DEEPSPEED", "FSDP", "MEGATRON_LM", "PARALLELISM_CONFIG")
+DTYPES = {"no": None, "fp16": "float16", "bf16": "bfloat16"}  # of a launcher's --mixed_precision
 # How long one process waits for another, which may be downloading and hashing a corpus: by default 10 minutes (NCCL) or 30 (gloo).
 PATIENCE = timedelta(hours=12)
 
@@ -53,12 +58,13 @@ class Ranks:
         """The processes that a launcher has started, on the best device there is or on this one ("cpu", "cuda", "cuda:1", "mps").
 
         Without a GPU accelerate must be told so, or the processes that `torchrun` and `accelerate launch` start on a CPU do not know of each
-        other, and each does the whole work.
+        other, and each does the whole work. Of a launcher's settings for training (FSDP, DeepSpeed) nothing is taken.
 
         Raises:
             UserError: there is no such device.
         """
         wanted = None if device is None else find_device(device)
+        ignored = [name for name in STRATEGIES if os.environ.pop(f"ACCELERATE_USE_{name}", "false").lower() == "true"]
         patience = InitProcessGroupKwargs(timeout=PATIENCE)
         on_cpu = not torch.accelerator.is_available() or (wanted is not None and wanted.type == "cpu")
         accelerator = Accelerator(cpu=on_cpu, kwargs_handlers=[patience])
@@ -69,8 +75,26 @@ class Ranks:
                 )
             wanted = None  # each has its own
         ranks = cls(accelerator, wanted)
+        if ignored and ranks.is_main:
+            say(
+                f"note: the launcher's settings for {', '.join(ignored)} are of training, and not used here", sys.stderr
+            )
         share_cores(int(os.environ.get("LOCAL_WORLD_SIZE", ranks.size)))
         return ranks
+
+    @property
+    def dtype(self) -> str | None:
+        """What the launcher's --mixed_precision asks for; None for float32.
+
+        Raises:
+            UserError: it asks for what no encoder is run in.
+        """
+        asked = self.accelerator.mixed_precision
+        if asked not in DTYPES:
+            raise UserError(
+                f"--mixed_precision {asked}: encoders run in float32, bf16 or fp16; launch with one of these"
+            )
+        return DTYPES[asked]
 
     def gather(self, value: T, error: str | None = None) -> list[T]:
         """The value of every process, in the order of the ranks; or the error of the first that has one, on all of them.

@@ -266,12 +266,11 @@ def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result
 
 def load_encoder(job: Job, ranks: Ranks) -> AudioEncoder:
     """The job's frozen encoder, on this process's device."""
-    launched = {"fp16": "float16", "bf16": "bfloat16"}.get(ranks.accelerator.mixed_precision)
     encoder = ranks.together(
         lambda: AudioEncoder.from_pretrained(
             job.model_id,
             job.revision,
-            job.dtype or launched,
+            job.dtype or ranks.dtype,
             device=ranks.device,
             trust_remote_code=job.trust_remote_code,
         ),

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from accelerate import debug_launcher
-from ranks import one_of_two
+from ranks import one_of_two, rank
 
-from arch_hf.distributed import SharedError
+from arch_hf.distributed import Ranks, SharedError
 from arch_hf.embedding import exchange
 from arch_hf.embedding.exchange import bring_from_other_machines
 from arch_hf.embedding.store import EmbeddingStore
@@ -154,8 +154,6 @@ def test_a_full_disk_on_one_machine_stops_both_at_the_same_place(tmp_path):
 
 
 def test_one_process_alone_needs_nobody():
-    from ranks import rank
-
     alone = rank()
     assert alone.gather(3) == [3] and alone.on_main(lambda: "x") == "x" and alone.from_rank(0, "x") == "x"
     assert alone.share_locally(["b", "a", "b"]) == ["a", "b"] and alone.agree("data", 1) == 1
@@ -163,3 +161,20 @@ def test_one_process_alone_needs_nobody():
         alone.together(lambda: (_ for _ in ()).throw(UserError("enough")))
     shared = SharedError("known to all")
     assert alone.tell(shared) is shared
+
+
+@pytest.mark.parametrize("strategy", ["FSDP", "DEEPSPEED", "MEGATRON_LM"])
+def test_a_launchers_settings_for_training_are_said_and_not_used(strategy, monkeypatch, capsys):
+    monkeypatch.setenv(f"ACCELERATE_USE_{strategy}", "true")
+    assert Ranks.launched().size == 1
+    assert f"settings for {strategy} are of training" in capsys.readouterr().err
+
+
+def test_a_dtype_that_no_encoder_runs_in_is_refused():
+    ranks = rank()
+    assert ranks.dtype is None
+    ranks.accelerator.mixed_precision = "bf16"
+    assert ranks.dtype == "bfloat16"
+    ranks.accelerator.mixed_precision = "fp8"
+    with pytest.raises(UserError, match="--mixed_precision fp8: encoders run in float32"):
+        ranks.dtype  # noqa: B018
