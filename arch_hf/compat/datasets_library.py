@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import datasets
 import huggingface_hub
@@ -27,11 +28,11 @@ def audio_as_it_is() -> Iterator[None]:
             return {"bytes": value.get("bytes"), "path": value.get("path")}
         return original(self, value)
 
-    Audio.encode_example = encode_example  # type: ignore[method-assign]
+    Audio.encode_example = encode_example
     try:
         yield
     finally:
-        Audio.encode_example = original  # type: ignore[method-assign]
+        Audio.encode_example = original
 
 
 @contextlib.contextmanager
@@ -40,7 +41,9 @@ def offline() -> Iterator[None]:
 
     HF_HUB_OFFLINE is read once, at import, into two constants. Without them the cache is found all the same, a minute later.
     """
-    places = [place for place in (datasets.config, huggingface_hub.constants) if hasattr(place, "HF_HUB_OFFLINE")]
+    places: list[Any] = [
+        place for place in (datasets.config, huggingface_hub.constants) if hasattr(place, "HF_HUB_OFFLINE")
+    ]
     before = [place.HF_HUB_OFFLINE for place in places]
     for place in places:
         place.HF_HUB_OFFLINE = True

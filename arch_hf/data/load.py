@@ -151,6 +151,8 @@ class CorpusData:
     def fingerprint(self, class_names: list[str]) -> str:
         """SHA-256 over the classes, and over every clip's id, audio, split, group and labels: the same data has the same one wherever it
         lies. The corpus must have been `measured`."""
+        if self.index is None:
+            raise ValueError("the corpus was not measured")
         sha = hashlib.sha256(json.dumps(class_names).encode() + b"\n")
         table = self.table
         names = [name for name in ("label", "labels", "arch_v1_label") if name in self.clips.column_names]
@@ -382,4 +384,4 @@ def _spread(clips: Dataset, limit: int) -> np.ndarray:
     for i, label in enumerate(first):
         counts[i] = seen.get(label, 0)
         seen[label] = counts[i] + 1
-    return np.sort(np.lexsort((first, counts))[:limit])
+    return np.sort(np.lexsort((np.array(first), counts))[:limit])

@@ -68,6 +68,8 @@ def _corpus_from_file(path: Path) -> Corpus:
     if not path.is_file():
         raise UserError(f"no such corpus file: {path}")
     spec = importlib.util.spec_from_file_location(f"arch_hf_corpus_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise UserError(f"{path} is no Python file")
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
     from arch_hf.data.official.raw import RawFolder
@@ -41,6 +41,11 @@ class Clip:
     arch_v1_split: str | None = None
     arch_v1_label: str | None = None
 
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Its class names: one, or any number."""
+        return (self.label,) if isinstance(self.label, str) else self.label
+
 
 @dataclass(frozen=True)
 class Corpus:
@@ -63,7 +68,7 @@ class Corpus:
     licence: str
     citation: str
     homepage: str
-    read: Callable[["RawFolder"], Iterable[Clip]]
+    read: Callable[["RawFolder"], Iterable[Clip]] | None  # None where there is no raw archive
     layout: str = ""  # what the raw folder holds, for whoever gave the wrong one
     sources: tuple[Source, ...] = ()
     languages: tuple[str, ...] = ()
@@ -118,7 +123,8 @@ class ClipTable:
             >>> ClipTable(["a", "b"], ["train", "test"], [None, None]).select([1]).clip_id
             ['b']
         """
-        columns = {column.name: getattr(self, column.name) for column in fields(self)}
-        return ClipTable(
-            **{name: None if column is None else [column[i] for i in positions] for name, column in columns.items()}
-        )
+        columns: dict[str, Any] = {column.name: getattr(self, column.name) for column in fields(self)}
+        kept: dict[str, Any] = {
+            name: None if column is None else [column[i] for i in positions] for name, column in columns.items()
+        }
+        return ClipTable(**kept)

@@ -120,7 +120,7 @@ def open_stream(
     else:
         light = streams
     # `datasets` names the folder of its own copy by the commit, if there is one
-    identity = builder.cache_dir, identity_of_files(path)
+    identity = str(builder.cache_dir), str(identity_of_files(path))
     splits = {}
     for split, stream in light.items():
         columns = _light_columns(stream, light_columns)
@@ -139,7 +139,7 @@ def _heavy_columns(features: Features, audio_column: str | None) -> tuple[list[s
     """The columns that hold audio, and those of them that may be asked for: of the form that is preferred, or the one that is named."""
     kinds = {name: kind_of(name, feature) for name, feature in features.items()}
     heavy = [name for name, kind in kinds.items() if kind not in (None, "path")]
-    if audio_column in heavy:
+    if audio_column is not None and audio_column in heavy:
         return heavy, [audio_column] if kinds[audio_column] != "list" else []
     best = next((kind for kind in KINDS if kind in kinds.values()), None)
     return heavy, [name for name in heavy if kinds[name] == best]
@@ -180,7 +180,7 @@ def identity_of_files(path: str) -> str | None:
         return None
     files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
     dates = [(file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in files]
-    named = [
+    named: list = [
         (name, state_of_file(name, str(folder)))
         for file, _ in files
         if file.suffix == ".parquet"

@@ -6,6 +6,7 @@ drowned in noise of a random level. They measure nothing about real audio; no sc
 """
 
 import functools
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -99,7 +100,7 @@ def _say(word: str, rng: np.random.Generator, pitch: float, tract: float) -> np.
     vowels = []
     for vowel in (word[0], word[-1]):
         formants = zip(VOWELS[vowel], (80, 120, 180), (1, 0.6, 0.3), strict=True)
-        gains = sum(weight / (1 + ((frequencies - f / tract) / width) ** 2) for f, width, weight in formants)
+        gains: Any = sum(weight / (1 + ((frequencies - f / tract) / width) ** 2) for f, width, weight in formants)
         vowels.append(_tone(fundamental, tuple(gains)))
     sound = vowels[0] * (1 - fade) + vowels[1] * fade
     return sound * np.clip(np.minimum(TIME, SECONDS - TIME) * 12, 0, 1)
@@ -107,7 +108,7 @@ def _say(word: str, rng: np.random.Generator, pitch: float, tract: float) -> np.
 
 def _events() -> dict[str, list[dict]]:
     """Five folds; a recording (one pitch) gives two clips of a class and stays in one fold."""
-    splits = {}
+    splits: dict[str, list[dict]] = {}
     for fold in range(5):
         rows = splits[f"fold_{fold + 1}"] = []
         for label in range(len(EVENTS)):
@@ -122,13 +123,13 @@ def _events() -> dict[str, list[dict]]:
 
 
 def _music() -> dict[str, list[dict]]:
-    splits = {}
+    splits: dict[str, list[dict]] = {}
     for number, (split, size) in enumerate(_SIZES["synthetic_music"].items()):
         rows = splits[split] = []
         for i in range(size):
             rng = np.random.default_rng([3, number, i])
             labels = sorted(rng.choice(len(INSTRUMENTS), size=rng.integers(1, 4), replace=False).tolist())
-            sound = sum(_play(INSTRUMENTS[label], rng) * rng.uniform(0.4, 1.0) for label in labels)
+            sound: Any = sum(_play(INSTRUMENTS[label], rng) * rng.uniform(0.4, 1.0) for label in labels)
             name = f"{split}-{i:03d}"
             rows.append({"audio": _mix(rng, sound, (-3, 12)), "clip_id": name, "group": name, "labels": labels})
     return splits
@@ -136,7 +137,7 @@ def _music() -> dict[str, list[dict]]:
 
 def _speech() -> dict[str, list[dict]]:
     """Speakers, twelve of them, say every word twice; no speaker is in two splits."""
-    splits = {split: [] for split in _SIZES["synthetic_speech"]}
+    splits: dict[str, list[dict]] = {split: [] for split in _SIZES["synthetic_speech"]}
     for speaker in range(12):
         rng = np.random.default_rng([4, speaker])
         pitch, tract = rng.uniform(100, 240), rng.uniform(0.85, 1.15)
@@ -157,7 +158,7 @@ _SIZES = {
 }
 
 
-def _corpus(name: str, domain: str, classes: tuple[str, ...], task: str = "single_label") -> Corpus:
+def _corpus(name: str, domain: Any, classes: tuple[str, ...], task: Any = "single_label") -> Corpus:
     return Corpus(
         name=name,
         title=name.replace("_", " ").capitalize(),

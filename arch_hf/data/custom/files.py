@@ -114,7 +114,7 @@ def _from_folders(tree: Tree, dataset_id: str) -> RawDataset:
             "or write a metadata.csv with the columns file_name and label"
         )
     place = _place_of_splits(deep)
-    classes = sorted({_class_of(folders, place) for folders in deep} - {None})
+    classes = sorted({name for folders in deep if (name := _class_of(folders, place))})
     for path, folders in paths:
         split = folders[place] if folders and place is not None else "train"
         row = {"audio": _cell(tree.root, path), _CLASS: _class_of(folders, place), "clip_id": path}

@@ -1,7 +1,7 @@
 """What a user says about a dataset, where it cannot be told from its columns."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from arch_hf.errors import UserError
 
@@ -28,13 +28,18 @@ class ReadingOptions:
     fold_column: str | None = None
     group_column: str | None = None
     id_column: str | None = None
-    splits: Mapping[str, str] | str | None = field(default=None)
+    splits: Mapping[str, str] | str | None = None
 
     def __post_init__(self):
         object.__setattr__(self, "splits", parse_splits(self.splits))
         for flag in ("audio_column", "label_column"):
             if getattr(self, flag) == OFF:
                 raise UserError(f"--{flag} none: there is no way without it")
+
+    @property
+    def named_splits(self) -> dict[str, str]:
+        """Our name of a split -> the dataset's own."""
+        return parse_splits(self.splits)
 
     @property
     def names_columns(self) -> bool:

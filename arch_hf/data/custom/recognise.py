@@ -35,7 +35,7 @@ def recognise(raw: RawDataset, options: ReadingOptions, findings: Findings) -> R
     group = choose_groups(raw, options.group_column, taken, there, findings)
     fold = choose_folds(raw, options.fold_column, [*taken, *([group] if group else [])], there, findings)
     clip_id = choose_ids(raw, options.id_column, taken, there, findings)
-    plans = plan_splits(raw, dict(options.splits or {}), fold, there, findings)
+    plans = plan_splits(raw, options.named_splits, fold, there, findings)
     labels = None
     if label and plans:
         used = {plan.source: raw.splits[plan.source] for plan in plans}

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import BinaryIO
+from typing import IO, BinaryIO, cast
 
 from tqdm import tqdm
 
@@ -206,9 +206,9 @@ def _move_into(source: Path, target: Path) -> None:
             os.replace(here, there)
 
 
-def _copy(stream: BinaryIO, path: Path, bar: tqdm) -> None:
+def _copy(stream: IO[bytes] | None, path: Path, bar: tqdm) -> None:
     with open(path, "wb") as file:
-        while chunk := stream.read(COPY_BYTES):
+        while stream is not None and (chunk := stream.read(COPY_BYTES)):
             file.write(chunk)
             bar.update(len(chunk))
 
@@ -327,7 +327,7 @@ def _open_tar(file: BinaryIO) -> Iterator[tuple[tarfile.TarFile, BinaryIO]]:
     packed = file.read(2) == b"\x1f\x8b"
     file.seek(0)
     with contextlib.ExitStack() as opened:
-        stream = opened.enter_context(gzip.open(file)) if packed else file
+        stream = cast(BinaryIO, opened.enter_context(gzip.open(file)) if packed else file)
         yield opened.enter_context(tarfile.open(fileobj=stream, mode="r:")), stream
 
 

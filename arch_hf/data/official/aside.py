@@ -47,9 +47,9 @@ def written_aside(output_dir: Path) -> Iterator[Path]:
     except OSError as error:
         raise UserError(f"cannot write to {output_dir.parent}: {error.strerror}") from None
     left = [path for path in output_dir.parent.glob(f".{output_dir.name}.*.incomplete") if path != aside]
-    if left := [str(path) for path in (*left, *old_copies(output_dir))]:
+    if names := [str(path) for path in (*left, *old_copies(output_dir))]:
         say(
-            f"left by an interrupted run, unless another is at work: {', '.join(left)}; you may delete it",
+            f"left by an interrupted run, unless another is at work: {', '.join(names)}; you may delete it",
             file=sys.stderr,
         )
     try:

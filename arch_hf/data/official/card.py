@@ -34,8 +34,8 @@ def _metadata(folder: Path, prepared: Prepared) -> DatasetCardData:
         tags=["audio", "arch-benchmark", corpus.domain],
     )
     if data.license == "other":
-        data.license_name = corpus.licence
-        data.license_link = corpus.homepage
+        data.license_name = corpus.licence  # type: ignore[attr-defined]
+        data.license_link = corpus.homepage  # type: ignore[attr-defined]
     splits = SplitDict()
     for name, split in prepared.splits.items():
         splits.add(SplitInfo(name, num_bytes=split["bytes"], num_examples=split["clips"]))

@@ -34,7 +34,7 @@ def checked_members(archive: str, members: Iterable[Member]) -> dict[str, Member
         Traceback (most recent call last):
         arch_hf.errors.UserError: x.zip is refused, nothing was written: its member '../b.wav' leads outside
     """
-    kept = {}
+    kept: dict[str, Member] = {}
     for member in members:
         refused = f"{archive} is refused, nothing was written: its member {member.name!r}"
         if member.name.startswith("/") or re.match(r"[A-Za-z]:", member.name):

@@ -9,9 +9,10 @@ import itertools
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from datasets import Audio, ClassLabel, Features, List, Value
 from tqdm import tqdm
@@ -81,6 +82,8 @@ def prepare(
 def read_clips(corpus: Corpus, raw: RawFolder) -> list[Clip]:
     """Every clip of a raw archive, in canonical order: split by split in the order of the corpus, then by clip id."""
     rank = {split: i for i, split in enumerate(corpus.splits)}
+    if corpus.read is None:
+        raise UserError(f"{corpus.name} has no raw archive to be read")
     listed = list(corpus.read(raw))
     clips = list(dict.fromkeys(listed))
     if len(clips) < len(listed):
@@ -95,8 +98,7 @@ def read_clips(corpus: Corpus, raw: RawFolder) -> list[Clip]:
             raise UserError(
                 f"{corpus.name}: {clip.clip_id} is in the split {clip.split!r}, not one of {', '.join(rank)}"
             )
-        labels = clip.label if corpus.task == "multi_label" else (clip.label,)
-        if corpus.classes and (bad := set(labels) - set(corpus.classes)):
+        if corpus.classes and (bad := set(clip.labels) - set(corpus.classes)):
             raise UserError(
                 f"{corpus.name}: {clip.clip_id} has the label {bad.pop()!r}, which is not one of its classes"
             )
@@ -113,15 +115,15 @@ def _features(corpus: Corpus, clips: Sequence[Clip]) -> tuple[Corpus, Features]:
     """The columns of a corpus; its classes too, where they are those that the metadata hold."""
     multi = corpus.task == "multi_label"
     if not corpus.classes:
-        labels = itertools.chain.from_iterable(clip.label if multi else (clip.label,) for clip in clips)
-        corpus = replace(corpus, classes=tuple(sorted(set(labels))))
+        labels = {label for clip in clips for label in clip.labels}
+        corpus = replace(corpus, classes=tuple(sorted(labels)))
     label = ClassLabel(names=list(corpus.classes))
     features = {"audio": Audio(), **({"labels": List(label)} if multi else {"label": label})}
     features |= {"clip_id": Value("string"), "group": Value("string")}
     if any(clip.arch_v1_split for clip in clips):
         features["arch_v1_split"] = Value("string")
     if any(clip.arch_v1_label for clip in clips):
-        features["arch_v1_label"] = ClassLabel(names=sorted({clip.arch_v1_label for clip in clips}))
+        features["arch_v1_label"] = ClassLabel(names=sorted({clip.arch_v1_label or "" for clip in clips}))
     return corpus, Features(features)
 
 
@@ -157,16 +159,16 @@ def _write_clips(folder: Path, prepared: Prepared, clips: Sequence[Clip], num_pr
 
 def _row(clip: Clip, audio: bytes, prepared: Prepared, position: dict[str, int]) -> dict:
     suffix = ".flac" if prepared.sampling_rate else clip.path.suffix
-    row = {
+    row: dict[str, Any] = {
         "audio": {"bytes": audio, "path": clip.clip_id.replace("/", "_") + suffix},
         "clip_id": clip.clip_id,
         "group": clip.group,
         "arch_v1_split": clip.arch_v1_split,
     }
     if prepared.corpus.task == "multi_label":
-        row["labels"] = sorted(position[label] for label in set(clip.label))
+        row["labels"] = sorted(position[label] for label in set(clip.labels))
     else:
-        row["label"] = position[clip.label]
+        (row["label"],) = (position[label] for label in clip.labels)
     if "arch_v1_label" in prepared.features:
         row["arch_v1_label"] = prepared.features["arch_v1_label"].str2int(clip.arch_v1_label)
     return row
@@ -199,7 +201,8 @@ def parallel(function: Callable, items: Iterable, workers: int) -> Iterator:
     if workers <= 1:
         yield from map(function, items)
         return
-    items, pending = iter(items), collections.deque()
+    items = iter(items)
+    pending: collections.deque[Future] = collections.deque()
     with ThreadPoolExecutor(workers) as pool:
         try:
             for item in items:

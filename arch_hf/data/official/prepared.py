@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from datasets import Features
 
@@ -106,7 +106,7 @@ def checked_facts(facts: object, path: str) -> dict:
     """
     if not isinstance(facts, dict):
         raise UserError(f"{path} is no JSON object; prepare the corpus again")
-    wanted = {"corpus": str, "task": str, "max_seconds": (int, float)}
+    wanted: dict[str, Any] = {"corpus": str, "task": str, "max_seconds": (int, float)}
     wrong = [name for name, kind in wanted.items() if not isinstance(facts.get(name), kind)]
     if wrong or facts["task"] not in ("single_label", "multi_label"):
         raise UserError(f"{path} does not say {', '.join(wrong) or 'which task it is'}; prepare the corpus again")

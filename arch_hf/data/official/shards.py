@@ -36,7 +36,8 @@ class SplitWriter:
 
     def __init__(self, folder: Path, split: str, features: Features):
         self.folder, self.split, self.schema = folder, split, features.arrow_schema
-        self.rows, self.row_bytes, self.shard_bytes = [], 0, 0
+        self.rows: list[dict] = []
+        self.row_bytes = self.shard_bytes = 0
         self.clips = self.bytes = 0
         self.paths: list[Path] = []
         self.writer: pq.ParquetWriter | None = None

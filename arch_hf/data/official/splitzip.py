@@ -7,7 +7,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from arch_hf.data.official.members import JUNK, Member
 from arch_hf.errors import UserError
@@ -89,11 +89,16 @@ def join(program: str, path: Path, whole: Path) -> None:
 def _run(command: list[str], name: str) -> Iterator[str]:
     """The lines that a program prints, while it runs; UserError with its own words when it fails, OSError on a full disk."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}  # names come as UTF-8
-    options = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
+    options: dict[str, Any] = {
+        "stdin": subprocess.DEVNULL,
+        "stdout": subprocess.PIPE,
+        "stderr": subprocess.STDOUT,
+        "text": True,
+    }
     with subprocess.Popen(command, env=environment, encoding="utf-8", errors="surrogateescape", **options) as process:
         try:
-            said = []
-            for line in process.stdout:
+            said: list[str] = []
+            for line in process.stdout or ():
                 yield line
                 said = [*said, line.strip()][-20:]
         except BaseException:

@@ -78,14 +78,14 @@ def validate(corpus: Corpus, path: str | Path, *, num_proc: int = 1, leakage: bo
         clips = _examine(dataset, column, num_proc)
     except UserError as error:
         raise UserError("; ".join([*wrong, str(error)])) from None
-    found = Validation(corpus, path, clips, list(label.names), faults=wrong)
-    _check_splits(found, facts)
-    _check_classes(found, facts)
-    _check_names(found)
-    _check_audio(found)
+    validation = Validation(corpus, path, clips, list(label.names), faults=wrong)
+    _check_splits(validation, facts)
+    _check_classes(validation, facts)
+    _check_names(validation)
+    _check_audio(validation)
     if leakage:
-        found.leakage = _leakage(found)
-    return found
+        validation.leakage = _leakage(validation)
+    return validation
 
 
 def _examine(dataset, column: str, num_proc: int) -> list[ClipFacts]:
@@ -122,71 +122,77 @@ def _names(names, shown: int = SHOWN) -> str:
     return ", ".join(names[:shown]) + more
 
 
-def _check_splits(found: Validation, facts: dict) -> None:
-    counts = collections.Counter(clip.split for clip in found.clips)
+def _check_splits(validation: Validation, facts: dict) -> None:
+    counts = collections.Counter(clip.split for clip in validation.clips)
     excluded = collections.Counter(clip["split"] for clip in facts.get("excluded_clips", ()))
     missing = facts.get("missing_clips", ())
-    known = [clip_id for clip_id in missing if clip_id in found.corpus.known_missing]
-    if absent := [split for split in found.corpus.splits if split not in counts]:
-        found.faults.append(f"missing splits: {', '.join(absent)}")
-    if strange := [split for split in counts if split not in found.corpus.splits]:
-        found.faults.append(f"splits that {found.corpus.name} does not have: {', '.join(strange)}")
-    for split, expected in found.corpus.splits.items():
+    known = [clip_id for clip_id in missing if clip_id in validation.corpus.known_missing]
+    if absent := [split for split in validation.corpus.splits if split not in counts]:
+        validation.faults.append(f"missing splits: {', '.join(absent)}")
+    if strange := [split for split in counts if split not in validation.corpus.splits]:
+        validation.faults.append(f"splits that {validation.corpus.name} does not have: {', '.join(strange)}")
+    for split, expected in validation.corpus.splits.items():
         if split in counts and not expected - excluded[split] - len(known) <= counts[split] <= expected:
-            found.faults.append(f"{split} has {counts[split]} clips, the full corpus {expected - excluded[split]}")
+            validation.faults.append(f"{split} has {counts[split]} clips, the full corpus {expected - excluded[split]}")
     if known:
-        found.notes.append(f"not in the official archive: {_names(known)}")
+        validation.notes.append(f"not in the official archive: {_names(known)}")
     if lost := [clip_id for clip_id in missing if clip_id not in known]:
-        found.faults.append(f"{len(lost)} clips were missing when it was prepared: {_names(lost)}")
+        validation.faults.append(f"{len(lost)} clips were missing when it was prepared: {_names(lost)}")
     if bad := facts.get("excluded_clips"):
         reasons = [f"{clip['clip_id']} ({clip['reason']})" for clip in bad]
-        found.notes.append(f"excluded: {_names(reasons)}")
+        validation.notes.append(f"excluded: {_names(reasons)}")
 
 
-def _check_classes(found: Validation, facts: dict) -> None:
-    if found.corpus.classes and tuple(found.class_names) != found.corpus.classes:
-        found.faults.append(f"other classes than {found.corpus.name}: {_names(found.class_names)}")
+def _check_classes(validation: Validation, facts: dict) -> None:
+    if validation.corpus.classes and tuple(validation.class_names) != validation.corpus.classes:
+        validation.faults.append(f"other classes than {validation.corpus.name}: {_names(validation.class_names)}")
         return
-    counts = collections.Counter(label for clip in found.clips for label in clip.labels)
-    if empty := [name for i, name in enumerate(found.class_names) if i not in counts]:
-        found.faults.append(f"classes without a clip: {_names(empty)}")
+    counts = collections.Counter(label for clip in validation.clips for label in clip.labels)
+    if empty := [name for i, name in enumerate(validation.class_names) if i not in counts]:
+        validation.faults.append(f"classes without a clip: {_names(empty)}")
     spare = len(facts.get("excluded_clips", ()))  # a class may be short of the clips that are known to be bad
-    sizes = enumerate(zip(found.class_names, found.corpus.class_clips, strict=False))
+    sizes = enumerate(zip(validation.class_names, validation.corpus.class_clips, strict=False))
     if other := [f"{name} {counts[i]} of {n}" for i, (name, n) in sizes if not n - spare <= counts[i] <= n]:
-        found.faults.append(f"{len(other)} classes differ in size from the full corpus: {_names(other)}")
-    if bare := [clip.clip_id for clip in found.clips if not clip.labels or None in clip.labels]:
-        found.faults.append(f"{len(bare)} clips without a class: {_names(bare)}")
+        validation.faults.append(f"{len(other)} classes differ in size from the full corpus: {_names(other)}")
+    if bare := [clip.clip_id for clip in validation.clips if not clip.labels or None in clip.labels]:
+        validation.faults.append(f"{len(bare)} clips without a class: {_names(bare)}")
 
 
-def _check_names(found: Validation) -> None:
-    counts = collections.Counter(clip.clip_id for clip in found.clips)
+def _check_names(validation: Validation) -> None:
+    counts = collections.Counter(clip.clip_id for clip in validation.clips)
     if twice := [clip_id for clip_id, n in counts.items() if n > 1]:
-        found.faults.append(f"{len(twice)} clip ids occur more than once: {_names(twice)}")
-    groups = {clip.group for clip in found.clips}
-    if absent := [group for group in found.corpus.groups if group not in groups]:
-        found.faults.append(f"missing speakers, {len(absent)} of {len(found.corpus.groups)}: {_names(absent, 60)}")
-
-
-def _check_audio(found: Validation) -> None:
-    if bad := [clip for clip in found.clips if clip.fault]:
-        found.faults.append(f"{len(bad)} clips cannot be decoded: {_names([f'{c.clip_id} ({c.fault})' for c in bad])}")
-    seconds = np.array([clip.seconds for clip in found.clips if not clip.fault])
-    if short := [clip.clip_id for clip in found.clips if not clip.fault and clip.seconds < SHORTEST]:
-        found.notes.append(f"{len(short)} clips are shorter than {SHORTEST * 1000:.0f} ms: {_names(short)}")
-    if longer := int((seconds > found.corpus.max_seconds + 0.01).sum()):
-        found.notes.append(f"{longer} clips are longer than {found.corpus.max_seconds:g} s, where arch-v1 cuts them")
-    if (
-        found.corpus.table1
-        and not found.faults
-        and abs(seconds.mean() - found.corpus.table1[1]) > 0.02 * found.corpus.table1[1]
-    ):
-        found.notes.append(
-            f"a clip lasts {seconds.mean():.2f} s on average, in the paper's Table 1 {found.corpus.table1[1]:.2f} s"
+        validation.faults.append(f"{len(twice)} clip ids occur more than once: {_names(twice)}")
+    groups = {clip.group for clip in validation.clips}
+    if absent := [group for group in validation.corpus.groups if group not in groups]:
+        validation.faults.append(
+            f"missing speakers, {len(absent)} of {len(validation.corpus.groups)}: {_names(absent, 60)}"
         )
-    same = [clips for clips in _alike(found.clips) if len(clips) > 1]
+
+
+def _check_audio(validation: Validation) -> None:
+    if bad := [clip for clip in validation.clips if clip.fault]:
+        validation.faults.append(
+            f"{len(bad)} clips cannot be decoded: {_names([f'{c.clip_id} ({c.fault})' for c in bad])}"
+        )
+    seconds = np.array([clip.seconds for clip in validation.clips if not clip.fault])
+    if short := [clip.clip_id for clip in validation.clips if not clip.fault and clip.seconds < SHORTEST]:
+        validation.notes.append(f"{len(short)} clips are shorter than {SHORTEST * 1000:.0f} ms: {_names(short)}")
+    if longer := int((seconds > (validation.corpus.max_seconds or np.inf) + 0.01).sum()):
+        validation.notes.append(
+            f"{longer} clips are longer than {validation.corpus.max_seconds:g} s, where arch-v1 cuts them"
+        )
+    if (
+        validation.corpus.table1
+        and not validation.faults
+        and abs(seconds.mean() - validation.corpus.table1[1]) > 0.02 * validation.corpus.table1[1]
+    ):
+        validation.notes.append(
+            f"a clip lasts {seconds.mean():.2f} s on average, in the paper's Table 1 {validation.corpus.table1[1]:.2f} s"
+        )
+    same = [clips for clips in _alike(validation.clips) if len(clips) > 1]
     if same:
         pairs = [" = ".join(clip.clip_id for clip in clips) for clips in same]
-        found.notes.append(f"{len(same)} sets of clips are the same audio, byte for byte: {_names(pairs)}")
+        validation.notes.append(f"{len(same)} sets of clips are the same audio, byte for byte: {_names(pairs)}")
 
 
 def _alike(clips: list[ClipFacts]) -> list[list[ClipFacts]]:
@@ -196,12 +202,12 @@ def _alike(clips: list[ClipFacts]) -> list[list[ClipFacts]]:
     return list(by_digest.values())
 
 
-def _leakage(found: Validation) -> list[str]:
+def _leakage(validation: Validation) -> list[str]:
     """What is on both sides of a split. Official splits have some of it; that cannot be mended, only known."""
     lines = []
     for name, split_of in (("the splits", lambda c: c.split), ("the paper's splits", lambda c: c.arch_v1_split)):
         sides = collections.defaultdict(set)
-        for clip in found.clips:
+        for clip in validation.clips:
             if clip.group is not None and split_of(clip) is not None:
                 sides[clip.group].add(split_of(clip))
         if not sides:
@@ -211,31 +217,31 @@ def _leakage(found: Validation) -> list[str]:
         across = sorted(group for group, splits in sides.items() if len(splits) > 1)
         what = f"{len(across)} of {len(sides)} groups are on more than one side"
         lines.append(f"groups in {name}: {what + ': ' + _names(across) if across else 'none is on more than one side'}")
-    across = [clips for clips in _alike(found.clips) if len({clip.split for clip in clips}) > 1]
-    pairs = [" = ".join(f"{clip.clip_id} ({clip.split})" for clip in clips) for clips in across]
-    lines.append(f"the same audio in different splits: {f'{len(across)} sets: {_names(pairs)}' if across else 'none'}")
-    return lines + _freesound(found)
+    copies = [clips for clips in _alike(validation.clips) if len({clip.split for clip in clips}) > 1]
+    pairs = [" = ".join(f"{clip.clip_id} ({clip.split})" for clip in clips) for clips in copies]
+    lines.append(f"the same audio in different splits: {f'{len(copies)} sets: {_names(pairs)}' if copies else 'none'}")
+    return lines + _freesound(validation)
 
 
-def _freesound(found: Validation) -> list[str]:
+def _freesound(validation: Validation) -> list[str]:
     """Freesound ids that corpora made from Freesound share, for those prepared beside this one."""
-    if found.corpus.freesound_id is None:
+    if validation.corpus.freesound_id is None:
         return []
     lines = []
     for name in CORPUS_NAMES:
         other = get_corpus(name)
-        if name == found.corpus.name or other.freesound_id is None:
+        if name == validation.corpus.name or other.freesound_id is None:
             continue
-        folder = found.path.parent / name
+        folder = validation.path.parent / name
         if not folder.is_dir():
-            lines.append(f"Freesound ids shared with {name}: unknown, it is not prepared in {found.path.parent}")
+            lines.append(f"Freesound ids shared with {name}: unknown, it is not prepared in {validation.path.parent}")
             continue
         dataset = load_dataset(str(folder), streaming=True)
         theirs = {
             row[other.freesound_id] for part in dataset.values() for row in part.select_columns(other.freesound_id)
         }
-        shared = [clip for clip in found.clips if getattr(clip, found.corpus.freesound_id) in theirs]
-        ids = {getattr(clip, found.corpus.freesound_id) for clip in shared}
+        shared = [clip for clip in validation.clips if getattr(clip, validation.corpus.freesound_id) in theirs]
+        ids = {getattr(clip, validation.corpus.freesound_id) for clip in shared}
         what = (
             f"{len(ids)}, of {len(shared)} clips here: {_names(clip.clip_id for clip in shared)}" if shared else "none"
         )
@@ -243,21 +249,23 @@ def _freesound(found: Validation) -> list[str]:
     return lines
 
 
-def report(found: Validation) -> str:
+def report(validation: Validation) -> str:
     """A validation as text."""
-    seconds = np.array([clip.seconds for clip in found.clips if not clip.fault])
-    counts = collections.Counter(clip.split for clip in found.clips)
-    sizes = collections.Counter(label for clip in found.clips for label in clip.labels)
-    expected = found.corpus.splits
-    lines = [f"{found.corpus.title} in {found.path}: {len(found.clips)} clips, {seconds.sum() / 3600:.2f} h"]
+    seconds = np.array([clip.seconds for clip in validation.clips if not clip.fault])
+    counts = collections.Counter(clip.split for clip in validation.clips)
+    sizes = collections.Counter(label for clip in validation.clips for label in clip.labels)
+    expected = validation.corpus.splits
+    lines = [
+        f"{validation.corpus.title} in {validation.path}: {len(validation.clips)} clips, {seconds.sum() / 3600:.2f} h"
+    ]
     if len(seconds):
         lines.append(f"seconds: {seconds.min():.2f} shortest, {seconds.mean():.2f} mean, {seconds.max():.2f} longest")
     lines.append("splits:  " + ", ".join(f"{name} {counts[name]} of {n}" for name, n in expected.items()))
-    width = max(map(len, found.class_names))
-    lines.append(f"classes ({len(found.class_names)}):")
-    lines += [f"  {name:<{width}} {sizes[i]:>6}" for i, name in enumerate(found.class_names)]
-    lines += [f"note: {note}" for note in found.notes]
-    lines += [f"leakage: {line}" for line in found.leakage or ()]
-    lines += [f"wrong: {fault}" for fault in found.faults]
-    lines.append("not as specified" if found.faults else "complete and as specified")
+    width = max(map(len, validation.class_names))
+    lines.append(f"classes ({len(validation.class_names)}):")
+    lines += [f"  {name:<{width}} {sizes[i]:>6}" for i, name in enumerate(validation.class_names)]
+    lines += [f"note: {note}" for note in validation.notes]
+    lines += [f"leakage: {line}" for line in validation.leakage or ()]
+    lines += [f"wrong: {fault}" for fault in validation.faults]
+    lines.append("not as specified" if validation.faults else "complete and as specified")
     return "\n".join(lines)
