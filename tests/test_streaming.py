@@ -222,6 +222,33 @@ def test_a_plan_of_a_stream_keeps_to_its_windows(monkeypatch):
     assert plan != plan_batches(found, found.seconds, 5.0)
 
 
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_hub_that_is_down_is_asked_again_and_a_copy_in_the_cache_will_do(online, naps, status):
+    online.fail("GET", "/api/datasets/me/birds", status, times=1)
+    copied = load_corpus("me/birds")
+    assert naps == [1] and copied.notes[0].startswith("me/birds: audio from")
+    online.fail("GET", "", status, times=10**6)
+    online.fail("HEAD", "", status, times=10**6)
+    again = load_corpus("me/birds")
+    assert again.notes[0] == "me/birds: the Hub does not answer for me/birds: read from the cache"
+    assert again.table == copied.table and again.audio(5) == copied.audio(5)
+
+
+def test_audio_files_on_the_hub_that_would_be_left_out_are_not(online, tmp_path):
+    files = {
+        f"{CLASSES[i % 3]}/{'mic_test' if i > 7 else 'train' if i > 3 else 'clip'}_{i}.wav": clip(i) for i in range(12)
+    }
+    online.create("datasets", "me/guessed", files)
+    for streaming in (False, True):
+        with pytest.raises(
+            UserError, match=r"me/guessed holds 12 audio files, its splits 8 clips: .* hf download .*me/guessed"
+        ):
+            load_corpus("me/guessed", streaming=streaming)
+    for path, content in files.items():
+        raw_trees.write(tmp_path / "here" / path, content)
+    assert len(load_corpus("here")) == 12
+
+
 def test_without_the_hub_there_is_nothing_to_stream(online, monkeypatch):
     from huggingface_hub import constants
 
