@@ -452,6 +452,16 @@ def test_strange_names_are_read_or_refused_in_one_line():
         load_both("birds")
 
 
+def test_links_are_followed_and_not_round_in_a_circle():
+    sounds()
+    Path("more").mkdir()
+    Path("more/wren").symlink_to("../sounds/wren", target_is_directory=True)
+    Path("more/owl").symlink_to("../sounds/owl", target_is_directory=True)
+    assert len(load_both("more")) == 14
+    Path("sounds/owl/round").symlink_to("..", target_is_directory=True)
+    assert len(load_both("sounds")) == 14
+
+
 def test_no_file_is_left_over_without_a_word():
     esc()
     put("esc/audio/extra.wav", 50)

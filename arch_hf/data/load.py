@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -345,9 +346,12 @@ def _named_files(clips: Dataset) -> list[str]:
 def _longest(data: CorpusData) -> float:
     """Seconds of the longest clip, as far as it matters: of a clip as long as MAX_SECONDS the search stops."""
     longest = 0.0
-    for i in range(len(data)):
+    for cell in (clip["audio"] for clip in data.clips.select_columns("audio")):
         try:
-            longest = max(longest, audio_info(data.audio(i)).seconds)
+            named = (
+                isinstance(cell, Mapping) and cell.get("bytes") is None and Path(cell.get("path") or "").is_absolute()
+            )
+            longest = max(longest, audio_info(Path(cell["path"]) if named else encoded_audio(cell, data.base)).seconds)
         except AudioError:
             continue  # the extraction will name it
         if longest >= MAX_SECONDS:

@@ -62,15 +62,9 @@ def look_into(folder: Path) -> Tree:
         UserError: if a name is no UTF-8: no file of results, and no dataset, could hold it.
     """
     kinds: dict[str, list[str]] = {"audio": [], "lists": [], "others": []}
-    for place, folders, names in os.walk(folder, followlinks=True):
-        folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
-        for name in names:
-            if name.startswith("."):
-                continue
-            path = os.path.relpath(os.path.join(place, name), folder).replace(os.sep, "/")
-            ending = os.path.splitext(name)[1].lower()
-            kind = "audio" if ending in AUDIO_ENDINGS else "lists" if ending in LIST_ENDINGS else "others"
-            kinds[kind].append(path)
+    for path in _files(str(folder), "", (os.path.realpath(folder),)):
+        ending = os.path.splitext(path)[1].lower()
+        kinds["audio" if ending in AUDIO_ENDINGS else "lists" if ending in LIST_ENDINGS else "others"].append(path)
     for path in kinds["audio"]:
         try:
             path.encode("utf-8")
@@ -79,6 +73,23 @@ def look_into(folder: Path) -> Tree:
                 f"the name {escaped(path)} is not UTF-8: rename such files (convmv -f latin1 -t utf8 -r --notest {folder})"
             ) from None
     return Tree(folder, *(tuple(sorted(kinds[kind])) for kind in ("audio", "lists", "others")))
+
+
+def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
+    """Files below a folder; `above` are the real paths of the folders that lead there: a link back to one of them is not followed."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        if entry.is_dir():
+            real = os.path.realpath(entry.path)
+            if real not in above:
+                yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
+        elif entry.is_file():
+            yield prefix + entry.name
 
 
 def read_tree(tree: Tree, dataset_id: str, audio_column: str | None = None) -> RawDataset:
