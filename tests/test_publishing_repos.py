@@ -177,6 +177,17 @@ def test_a_pickled_hub_checkpoint_becomes_safetensors_with_the_same_embeddings(h
     assert b"0.123" not in repo.files()["README.md"], "a result of other weights"
 
 
+def test_a_checkpoint_with_a_processor_alone(hub, tmp_path):
+    """As a processor of transformers 5 saves it: processor_config.json, and no preprocessor_config.json."""
+    source = make_tiny("hubert", tmp_path / "source")
+    extractor = json.loads((source / "preprocessor_config.json").read_text())
+    (source / "preprocessor_config.json").unlink()
+    (source / "processor_config.json").write_text(json.dumps({"feature_extractor": extractor}))
+    publish_checkpoint(str(source), "arch/hubert-base-audioset")
+    there, here = (AudioEncoder.from_pretrained(name) for name in ("arch/hubert-base-audioset", str(source)))
+    assert there.identity == here.identity
+
+
 def test_the_pretraining_heads_stay(hub, tmp_path):
     small = {
         "hidden_size": 32,

@@ -19,9 +19,10 @@ from arch_hf.embedding.families import AudioTower
 from arch_hf.embedding.fast.mixed_lengths import MixedLengths
 from arch_hf.embedding.inputs import Inputs, Segment, as_waveforms
 from arch_hf.embedding.key import code_of, digest_of, float32_products, settings_of
-from arch_hf.embedding.loading import Loaded, hash_weights, load, parse_dtype
+from arch_hf.embedding.loading import Loaded, load, parse_dtype
 from arch_hf.embedding.pooling import Frames, counted_frames, mean_over_time, times_of
 from arch_hf.embedding.timing import Timing, timing_of
+from arch_hf.embedding.weights import hash_weights
 from arch_hf.errors import UserError, one_line
 from arch_hf.names import public_name
 

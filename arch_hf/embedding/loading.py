@@ -4,38 +4,29 @@ Whatever can be wrong with a checkpoint is one `UserError` that says what was lo
 """
 
 import contextlib
-import hashlib
-import json
+import math
 import os
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
-from huggingface_hub import HfApi, hf_hub_download
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
 from torch import nn
-from transformers import AutoConfig, AutoFeatureExtractor, AutoModel
+from transformers import AutoConfig, AutoFeatureExtractor, AutoModel, PreTrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_MAPPING
 from transformers.utils import logging
 
 from arch_hf.embedding.baselines import BASELINES, make_baseline
-from arch_hf.embedding.families import AUDIO_INPUTS, audio_tower
+from arch_hf.embedding.checkpoint import PREPROCESSORS, Checkpoint
+from arch_hf.embedding.download import fetch_settings, fetch_weights
+from arch_hf.embedding.families import AUDIO_INPUTS
+from arch_hf.embedding.weights import check_complete, check_depth
 from arch_hf.errors import UserError, one_line
+from arch_hf.terminal import say
 
-PREPROCESSORS = ("preprocessor_config.json", "processor_config.json")
-# A parameter of every waveform encoder that only pretraining uses; many checkpoints come without it.
-_HARMLESS = ("masked_spec_embed",)
 _RATES = (1000, 384_000)  # Hz: below lies no audio, above no recording
 
 
@@ -44,7 +35,7 @@ class Loaded:
     """What a model id turned out to be. `revision` is the commit of a model of the Hub, None for a folder."""
 
     model: nn.Module
-    feature_extractor: object
+    feature_extractor: Any
     revision: str | None = None
 
 
@@ -56,71 +47,48 @@ def load(model_id: str, revision: str | None = None, trust_remote_code: bool = F
     """
     if model_id in BASELINES:
         return Loaded(*make_baseline(model_id))
-    folder, commit, online = _locate(model_id, revision)
-    own_code = bool(_read_json(folder / "config.json", model_id).get("auto_map"))
-    if own_code and trust_remote_code:
-        print(f"{model_id}: running the model's own code, as --trust_remote_code asks", file=sys.stderr)
-    options = {"revision": commit, "trust_remote_code": trust_remote_code, "local_files_only": not online}
+    checkpoint = find(model_id, revision)
+    code = checkpoint.config().get("auto_map") or {}
+    if code and trust_remote_code:
+        say(f"{model_id}: running the model's own code, as --trust_remote_code asks", sys.stderr)
+    options = {
+        "revision": checkpoint.revision,
+        "trust_remote_code": trust_remote_code,
+        "local_files_only": not any("--" in str(name) for name in code.values()),  # code in another repository
+    }
     with _quiet():
-        config = _load_config(model_id, own_code, options)
-        feature_extractor = _load_feature_extractor(model_id, folder, options)
-        model = _load_model(model_id, config, options)
-    _note_pickle(model_id, folder)
-    _check_rate(model_id, feature_extractor, config)
-    return Loaded(model.eval(), feature_extractor, commit)
+        config = _load_config(checkpoint, bool(code), options)
+        feature_extractor = _load_feature_extractor(checkpoint, options)
+        _check_rate(model_id, feature_extractor, config)
+        fetch_weights(checkpoint)
+        checkpoint.check_weights()
+        check_depth(checkpoint)
+        model = _load_model(checkpoint, config, options)
+    _note_pickle(checkpoint)
+    return Loaded(model.eval(), feature_extractor, checkpoint.revision)
 
 
-def _locate(model_id: str, revision: str | None) -> tuple[Path, str | None, bool]:
-    """The folder in which config.json lies (the user's, or of the Hub's cache), the commit, and whether the Hub answers."""
+def find(model_id: str, revision: str | None) -> Checkpoint:
+    """The folder of that name, or the model of the Hub, without its weights where they are still to be fetched."""
     path = Path(model_id)
-    if path.is_dir():
-        if revision is not None:
-            raise UserError(f"--revision {revision} is of a model on the Hub, but {model_id} is a folder: leave it out")
-        if not (path / "config.json").is_file():
-            raise UserError(f"{model_id} has no config.json: it is not a folder that save_pretrained wrote")
-        return path, None, False
-    online = True
     try:
-        HfApi().model_info(model_id, revision=revision)  # asks once, where a download tries for half a minute
-    except GatedRepoError:
-        raise _gated(model_id) from None
-    except RevisionNotFoundError:
-        raise UserError(f"{model_id} has no revision {revision}") from None
-    except RepositoryNotFoundError:
+        is_folder = path.is_dir()
+    except OSError as error:  # a name that is too long
         raise UserError(
-            f"unknown model {model_id}: no folder of that name, and none on the Hub (a private one needs `hf auth login` "
-            "or HF_TOKEN)"
+            f"{model_id[:100]} ... is no folder ({error.strerror}), nor the id of a model on the Hub"
         ) from None
-    except HFValidationError:
-        raise UserError(f"no folder {model_id}, nor is that the id of a model on the Hub (NAMESPACE/NAME)") from None
-    except HfHubHTTPError as error:
-        raise UserError(f"the Hub does not give {model_id}: {one_line(error)}") from None
-    except Exception:  # no connection, in whatever words the HTTP client has for it: a copy in the cache will do
-        online = False
-    try:
-        file = hf_hub_download(model_id, "config.json", revision=revision, local_files_only=not online)
-    except GatedRepoError:
-        raise _gated(model_id) from None
-    except LocalEntryNotFoundError:
-        raise UserError(
-            f"no folder {model_id}, it is not in the Hub's cache, and the Hub cannot be reached to look for it there"
-        ) from None
-    except EntryNotFoundError:
-        raise UserError(f"{model_id} has no config.json on the Hub: it is not a model of transformers") from None
-    except OSError as error:
-        raise UserError(f"the Hub does not give {model_id}: {one_line(error)}") from None
-    return Path(file).parent, Path(file).parent.name, online
+    if not is_folder:
+        return fetch_settings(model_id, revision)
+    if revision is not None:
+        raise UserError(f"--revision {revision} is of a model on the Hub, but {model_id} is a folder: leave it out")
+    if not (path / "config.json").is_file():
+        raise UserError(f"{model_id} has no config.json: it is not a folder that save_pretrained wrote")
+    return Checkpoint(model_id, path)
 
 
-def _gated(model_id: str) -> UserError:
-    return UserError(
-        f"{model_id} is gated: accept its terms at https://huggingface.co/{model_id}, then run `hf auth login` or set "
-        "HF_TOKEN"
-    )
-
-
-def _load_config(model_id: str, own_code: bool, options: dict):
+def _load_config(checkpoint: Checkpoint, own_code: bool, options: Mapping[str, Any]) -> PreTrainedConfig:
     """The configuration; refuses a model that takes no audio before its weights are downloaded."""
+    model_id = checkpoint.model_id
     try:
         config = AutoConfig.from_pretrained(model_id, **options)
     except Exception as error:
@@ -129,8 +97,11 @@ def _load_config(model_id: str, own_code: bool, options: dict):
                 f"{model_id} brings its own code, which is not run unasked: read it, then pass --trust_remote_code"
             ) from None
         raise UserError(f"{model_id}: config.json cannot be used: {one_line(error)}") from None
-    model_class = MODEL_MAPPING.get(type(config), None)
-    model_class = model_class[0] if isinstance(model_class, (list, tuple)) else model_class
+    for part in (config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", ()))):
+        if isinstance(part, PreTrainedConfig):
+            part.return_dict = True  # how the outputs are handed over, not what they are
+    found = MODEL_MAPPING.get(type(config), None)
+    model_class: Any = found[0] if isinstance(found, (list, tuple)) else found
     if model_class is None:
         if not own_code or "AutoModel" not in getattr(config, "auto_map", {}):
             raise UserError(f"{model_id}: transformers has no AutoModel for model_type {config.model_type!r}")
@@ -145,26 +116,25 @@ def _load_config(model_id: str, own_code: bool, options: dict):
     return config
 
 
-def _load_feature_extractor(model_id: str, folder: Path, options: dict):
-    missing = UserError(
-        f"{model_id} has no feature extractor: {PREPROCESSORS[0]} is missing, which says how audio goes in; save one "
-        "beside the model with its feature extractor's save_pretrained"
-    )
-    is_folder = options["revision"] is None
-    if is_folder and not any((folder / name).is_file() for name in PREPROCESSORS):
-        raise missing
+def _load_feature_extractor(checkpoint: Checkpoint, options: Mapping[str, Any]) -> Any:
+    model_id = checkpoint.model_id
+    if checkpoint.preprocessor is None:
+        raise UserError(
+            f"{model_id} has no feature extractor: {PREPROCESSORS[0]} is missing, which says how audio goes in; save one "
+            "beside the model with its feature extractor's save_pretrained"
+        )
+    checkpoint.check_settings()
     try:
         extractor = AutoFeatureExtractor.from_pretrained(model_id, **options)
     except Exception as error:
-        if not any((folder / name).is_file() for name in PREPROCESSORS):
-            raise missing from None
         raise UserError(f"{model_id}: its feature extractor cannot be loaded: {one_line(error)}") from None
     if not hasattr(extractor, "sampling_rate") and not hasattr(extractor, "feature_size"):
         raise UserError(f"{model_id} is no audio model: its feature extractor is {type(extractor).__name__}")
     return extractor
 
 
-def _load_model(model_id: str, config, options: dict) -> nn.Module:
+def _load_model(checkpoint: Checkpoint, config: PreTrainedConfig, options: Mapping[str, Any]) -> nn.Module:
+    model_id = checkpoint.model_id
     try:
         model, report = AutoModel.from_pretrained(
             model_id,
@@ -179,42 +149,27 @@ def _load_model(model_id: str, config, options: dict) -> nn.Module:
             raise UserError(
                 f"{model_id}: its pickled weights hold more than tensors, and are not loaded: convert them to safetensors"
             ) from None
+        if "all_tied_weights_keys" in str(error):
+            raise UserError(
+                f"{model_id}: its own code lacks a call of self.post_init() at the end of the model's __init__, without which "
+                "transformers 5 loads no model"
+            ) from None
         raise UserError(f"{model_id}: its weights cannot be loaded: {one_line(error)}") from None
-    tower, prefix = audio_tower(model)
-    other = sorted(str(entry[0]) for entry in report["mismatched_keys"])
-    if other:
-        raise UserError(f"{model_id} holds weights of another shape than config.json says: {_some(other)}")
-    missing = sorted(key for key in report["missing_keys"] if key.startswith(prefix) and not key.endswith(_HARMLESS))
-    if missing:
-        raise UserError(
-            f"{model_id} lacks weights of the encoder, which would be random: {_some(missing)}; the checkpoint is "
-            "incomplete, or config.json belongs to another"
-        )
-    inside = tuple(f"{prefix}{name}." for name, _ in tower.named_children())
-    unexpected = sorted(
-        key
-        for key in report["unexpected_keys"]
-        if key.removeprefix(f"{model.base_model_prefix}.").startswith(inside) and not key.endswith(_HARMLESS)
-    )
-    if unexpected:
-        raise UserError(
-            f"{model_id} holds weights for which the encoder has no place: {_some(unexpected)}; config.json belongs to "
-            "another checkpoint"
-        )
+    check_complete(checkpoint, model, report)
     return model
 
 
-def _note_pickle(model_id: str, folder: Path) -> None:
-    if any(folder.glob("pytorch_model*.bin*")) and not any(folder.glob("*.safetensors*")):
-        print(
-            f"{model_id}: pickled weights (pytorch_model.bin), read with weights_only: tensors, and no code is run",
-            file=sys.stderr,
+def _note_pickle(checkpoint: Checkpoint) -> None:
+    if checkpoint.weights is not None and checkpoint.weights.name.startswith("pytorch_model"):
+        say(
+            f"{checkpoint.model_id}: pickled weights (pytorch_model.bin), read with weights_only: tensors, and no code is run",
+            sys.stderr,
         )
 
 
-def _check_rate(model_id: str, extractor, config) -> None:
+def _check_rate(model_id: str, extractor: Any, config: PreTrainedConfig) -> None:
     rate = getattr(extractor, "sampling_rate", None)
-    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or rate != int(rate):
+    if isinstance(rate, bool) or not isinstance(rate, (int, float)) or not math.isfinite(rate) or rate != int(rate):
         raise UserError(
             f"{model_id}: sampling_rate in {PREPROCESSORS[0]} is {rate!r}, not a number of samples a second"
         )
@@ -227,10 +182,10 @@ def _check_rate(model_id: str, extractor, config) -> None:
             "wrong one"
         )
     if config.model_type in _AT_16_KHZ and rate != 16000:
-        print(
+        say(
             f"{model_id}: {PREPROCESSORS[0]} says {rate} Hz, where {config.model_type} models are at home at 16000 Hz; if "
             "this one is not of another rate, its scores will be wrong",
-            file=sys.stderr,
+            sys.stderr,
         )
 
 
@@ -254,44 +209,9 @@ def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
         (torch.bfloat16, torch.float32)
     """
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    dtype = torch.float32 if dtype is None else names.get(dtype, dtype)
-    if dtype not in names.values():
+    found = torch.float32 if dtype is None else names.get(str(dtype).removeprefix("torch."))
+    if found is None:
         raise UserError(f"dtype {dtype} is none of {', '.join(names)}")
-    return dtype
-
-
-def hash_weights(model: nn.Module) -> str:
-    """SHA-256 over the names, shapes and float32 bytes of all weights and saved buffers, in the order of their names.
-
-    Taken before any cast, so that the same checkpoint has the same hash at every dtype, as .bin or as .safetensors.
-
-    Example:
-        >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)
-        >>> _ = b.load_state_dict(a.state_dict())
-        >>> hash_weights(a) == hash_weights(b)
-        True
-    """
-    digest = hashlib.sha256()
-    for name, tensor in sorted(model.state_dict().items()):
-        tensor = tensor.detach().cpu()
-        if tensor.is_floating_point():
-            tensor = tensor.float()
-        digest.update(f"{name} {list(tensor.shape)}\n".encode())
-        digest.update(tensor.contiguous().numpy().data)
-    return digest.hexdigest()
-
-
-def _some(names: list[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (f" and {len(names) - shown} more" if len(names) > shown else "")
-
-
-def _read_json(path: Path, model_id: str) -> dict:
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{model_id}: config.json is not readable JSON ({one_line(error)})") from None
-    if not isinstance(found, dict):
-        raise UserError(f"{model_id}: config.json holds no settings")
     return found
 
 

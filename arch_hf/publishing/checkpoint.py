@@ -11,6 +11,7 @@ import transformers
 from huggingface_hub import HfApi
 
 from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding.checkpoint import PREPROCESSORS
 from arch_hf.errors import UserError
 from arch_hf.files import shipped
 from arch_hf.hub import attempt
@@ -20,7 +21,7 @@ from arch_hf.publishing.hub import Upload, check_repo_id, read_file
 # A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
 SOURCE_FILES = [
     "config.json",
-    "preprocessor_config.json",
+    *PREPROCESSORS,
     "model*.safetensors*",
     "pytorch_model*.bin*",
     "README.md",
@@ -81,9 +82,9 @@ def fetch(source: str, revision: str | None, folder: Path) -> Path:
             lambda: download(source, revision=revision, local_dir=folder, allow_patterns=SOURCE_FILES),
             f"downloading {source}",
         )
-    for name in ("config.json", "preprocessor_config.json"):
-        if not (folder / name).is_file():
-            raise UserError(f"{source} has no {name}: it is not an audio checkpoint of transformers")
+    for names in (("config.json",), PREPROCESSORS):
+        if not any((folder / name).is_file() for name in names):
+            raise UserError(f"{source} has no {names[0]}: it is not an audio checkpoint of transformers")
     return folder
 
 
@@ -110,7 +111,7 @@ def convert(folder: Path, target: Path, source: str) -> None:
             f"{source} lacks {len(bad)} weights of {name}, {bad[0]} first: they would be published as random numbers"
         )
     model.save_pretrained(target)
-    for file in [folder / "preprocessor_config.json", *folder.glob("LICENSE*")]:
+    for file in [*(folder / name for name in PREPROCESSORS if (folder / name).is_file()), *folder.glob("LICENSE*")]:
         shutil.copy(file, target)
 
 
