@@ -1,12 +1,10 @@
 """The page in a real browser, where there is one: it sorts, filters, shows intervals by keyboard, and asks the network for nothing."""
 
 import json
-import re
-import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
+from browser import BROWSER, drive
 from comparison_samples import classified, write_sample
 
 from arch_hf.reports import TEXT_FORMATS, load_board
@@ -14,15 +12,6 @@ from arch_hf.reports.board import reference_protocol
 from arch_hf.results.comparison import compare
 
 VERSION = reference_protocol()[1]
-
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-QUIET = [
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-]
 
 # Runs in the page after its own scripts, works it as a reader would, and leaves what it saw in the document.
 DRIVER = """
@@ -99,7 +88,6 @@ try {
 } catch (error) {
   seen.errors.push(String(error), error.stack);
 }
-document.body.replaceChildren(Object.assign(document.createElement("pre"), { id: "seen", textContent: JSON.stringify(seen) }));
 """
 
 
@@ -125,28 +113,8 @@ def test_page_in_a_browser(tmp_path, size):
             predictions = classified(share, n_units=units, per_unit=30, seed=number)
             write_sample(tmp_path / "results", predictions, model, corpus, protocol=protocol)
     page = TEXT_FORMATS["html"](load_board(tmp_path / "results"))
-    errors = "<script>const problems = []; addEventListener('error', (event) => problems.push(event.message));</script>"
-    driver = f"<script>{DRIVER.replace('errors: []', 'errors: problems').replace('VERSION', VERSION)}</script>"
-    page = page.replace('<script type="application/json"', errors + '<script type="application/json"', 1)
-    (tmp_path / "page.html").write_text(page.replace("</body>", driver + "</body>"), encoding="utf-8")
-    profile = f"--user-data-dir={tmp_path / 'profile'}"
-    command = [
-        BROWSER,
-        "--headless",
-        "--no-sandbox",
-        f"--window-size={size}",
-        *QUIET,
-        profile,
-        "--dump-dom",
-        Path(tmp_path / "page.html").as_uri(),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=90)
-    seen = json.loads(
-        re.search(r'<pre id="seen">(.*?)</pre>', done.stdout, re.S)[1]
-        .replace("&lt;", "<")
-        .replace("&gt;", ">")
-        .replace("&amp;", "&")
-    )
+    driver = DRIVER.replace("errors: []", "errors: problems").replace("VERSION", VERSION)
+    seen = drive(page, driver, tmp_path, size)
     assert seen["errors"] == []
     assert (
         sorted(seen["start"][:3]) == [name, "us/a", "us/b"]
@@ -194,3 +162,56 @@ def write_result(path: Path, name: str, corpus: str, score: float, protocol: str
         "confusion": [[8, 1], [5, 4]],
     }
     path.write_text(json.dumps(result), encoding="utf-8")
+
+
+ADDRESS = """
+const seen = { errors: problems };
+const chip = (text) => [...document.querySelectorAll(".chip")].find((label) => label.textContent === text).querySelector("input");
+const look = () => ({
+  rows: [...document.querySelectorAll("#board tbody tr .model")].map((name) => name.textContent),
+  protocol: document.getElementById("protocol").value,
+  speech: chip("Speech").checked,
+  sorted: document.querySelector("#board th[aria-sort=descending], #board th[aria-sort=ascending]")?.textContent,
+  tab: document.querySelector("[role=tab][aria-selected=true]").id,
+});
+seen.opened = look();
+if (!location.hash) {
+  writeAddress();
+  seen.plain = location.hash;
+  const choose = (id, value) => {
+    document.getElementById(id).value = value;
+    document.getElementById(id).dispatchEvent(new Event(id === "search" ? "input" : "change", { bubbles: true }));
+  };
+  choose("protocol", "strict VERSION");
+  choose("search", "us/");
+  chip("Speech").click();
+  [...document.querySelectorAll("#board .sort")].find((button) => button.textContent.startsWith("US8K")).click();
+  writeAddress();
+  seen.hash = location.hash;
+  seen.left = look();
+  location.hash = "";
+  readAddress();
+  seen.back = look();
+}
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+def test_the_address_of_a_view_opens_it_again(tmp_path):
+    for name, scores in (("us/one", (0.9, 0.3)), ("us/two & more", (0.5, 0.6)), ("them/three", (0.7, 0.7))):
+        for corpus, score in zip(("esc50", "us8k"), scores, strict=True):
+            path = tmp_path / "results" / f"{corpus}.{name.split('/')[1]}.json"
+            write_result(path, name, corpus, score, "strict", -1)
+    page, driver = TEXT_FORMATS["html"](load_board(tmp_path / "results")), ADDRESS.replace("VERSION", VERSION)
+    seen = drive(page, driver, tmp_path)
+    assert seen["errors"] == [] and seen["plain"] == ""
+    assert seen["left"]["rows"] == ["us/two & more", "us/one"] and seen["left"]["sorted"].startswith("US8K")
+    assert seen["back"] == seen["opened"] != seen["left"]
+    again = drive(page, driver, tmp_path, address=seen["hash"])
+    assert again["errors"] == [] and again["opened"] == seen["left"]
+    strange = drive(
+        page, driver, tmp_path, address="#tab=nothing&protocol=arch-v9&sort=score-gone&without=sizes%20Huge"
+    )
+    assert strange["errors"] == [] and strange["opened"]["rows"] == seen["opened"]["rows"]
+    again = drive(page, driver, tmp_path, address="#tab=intervals&interval-corpus=US8K")
+    assert again["opened"]["tab"] == "tab-intervals"

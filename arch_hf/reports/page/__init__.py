@@ -13,7 +13,7 @@ from arch_hf.reports.rows import MOST_COMPARED, Board, Cell, OwnCell, Pairs, Row
 from arch_hf.results.result import Result
 from arch_hf.terminal import visible
 
-SCRIPTS = ("data.js", "table.js", "intervals.js", "compare.js", "classes.js", "layers.js", "main.js")
+SCRIPTS = ("data.js", "table.js", "intervals.js", "compare.js", "classes.js", "layers.js", "main.js", "address.js")
 CONFUSION_BUDGET = 600_000  # characters of confusion matrices in the page; more are left to the plots
 
 
