@@ -1,8 +1,6 @@
 """Reports: the marks of Table 2, what may be compared with what, and names that try to do harm."""
 
 import csv
-import html
-import importlib.util
 import io
 import json
 import math
@@ -515,25 +513,3 @@ def test_a_page_of_results_alone_needs_no_torch(tmp_path):
     code = f"import sys\nfrom arch_hf.reports import load_board\nfrom arch_hf.reports.page import render\nrender(load_board({str(tmp_path)!r}))\n"
     code += "assert not {'torch', 'transformers', 'datasets', 'scipy', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_the_space_shows_the_page_of_a_results_dataset(tmp_path, monkeypatch):
-    path = Path(__file__).parents[1] / "space" / "app.py"
-    spec = importlib.util.spec_from_file_location("space_app", path)
-    app = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(app)
-    (tmp_path / "esc50.json").write_text(json.dumps(make_result(model='"><script>')), encoding="utf-8")
-    asked = []
-    monkeypatch.setattr(
-        app, "snapshot_download", lambda *args, **options: asked.append((args, options)) or str(tmp_path)
-    )
-    frame = app.build_frame("us/results")
-    assert asked == [(("us/results",), {"repo_type": "dataset", "allow_patterns": "*.json"})]
-    source = re.search(r'srcdoc="([^"]*)"', frame)[1]
-    assert html.unescape(source) == TEXT_FORMATS["html"](load_board(tmp_path)) and "<" not in source
-
-    def refuse(*args, **options):
-        raise OSError("no network")
-
-    monkeypatch.setattr(app, "snapshot_download", refuse)
-    assert "us/results cannot be read" in app.build_frame("us/results")
