@@ -14,9 +14,10 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 
 from arch_hf.errors import UserError
+from arch_hf.hub import OVERTAKEN, attempt
 from arch_hf.names import public_name
 from arch_hf.publishing.entries import PAPER, hub_dataset, why_held_back
-from arch_hf.publishing.hub import NOTHING, OVERTAKEN, attempt, check_repo_id
+from arch_hf.publishing.hub import NOTHING, check_repo_id
 from arch_hf.results.folder import Filed, read_results
 from arch_hf.results.rows import merge_rows, read_keys, row_of, write_rows
 from arch_hf.terminal import say
