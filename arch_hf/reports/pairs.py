@@ -35,7 +35,7 @@ def compare_rows(view: View, warnings: list[str]) -> Pairs | None:
     chosen = rows[:MOST_COMPARED]
     todo = [(row, corpus, cell) for row in chosen for corpus, cell in cells[id(row)].items()]
     tested: dict[int, dict[str, Tested]] = {id(row): {} for row in chosen}
-    for number in progress_bar("comparing models", len(todo), len(todo) > 20, range(len(todo))):
+    for number in progress_bar("comparing models", len(todo), True, range(len(todo)), unit="result"):
         row, corpus, cell = todo[number]
         try:
             tested[id(row)][corpus] = _test(cell)
