@@ -1,6 +1,7 @@
 """The baselines against independent computations, and the models of Table 2 against their architectures."""
 
 import csv
+import itertools
 import json
 import re
 import subprocess
@@ -17,7 +18,7 @@ from transformers.audio_utils import mel_filter_bank, spectrogram, window_functi
 
 from arch_hf.cli import main
 from arch_hf.embedding import AudioEncoder
-from arch_hf.embedding.baselines import BASELINES, mel_filters
+from arch_hf.embedding.baselines import BASELINES, mel_filters, zero_crossing_rates
 from arch_hf.embedding.check import sample_clip
 from arch_hf.results.table2 import ARCHITECTURES, TABLE2_MODELS, published_score
 
@@ -42,18 +43,32 @@ def test_logmel_is_the_mean_and_deviation_of_the_log_mel_spectrogram():
 
 
 def test_mfcc_is_what_the_esc50_paper_used():
-    """12 MFCCs without the 0th and the zero-crossing rate, mean and deviation each: librosa's formulas in numpy."""
+    """12 MFCCs without the 0th, by librosa's formulas in numpy, and the zero-crossing rate of frames of 512 samples side by side; mean and
+    deviation of each."""
     encoder, clip = AudioEncoder.from_pretrained("mfcc"), sample_clip(1.1, 44100, 5)
     decibels = 10 * np.log10(mel_power(clip.astype(np.float64), 2048, 512, 128, 44100))
     decibels = np.maximum(decibels, decibels.max() - 80)
     mfcc = scipy.fft.dct(decibels, axis=0, type=2, norm="ortho")[1:13]
-    signs = np.signbit(clip)
-    crossings = np.pad(np.concatenate([[0], signs[1:] != signs[:-1]]), 1024)
-    rates = [crossings[start : start + 2048].mean() for start in range(0, len(crossings) - 2047, 512)]
-    features = np.vstack([mfcc, rates])
-    expected = np.concatenate([features.mean(1), features.std(1)])
+    rates = [np.mean(np.abs(np.diff(np.sign(clip[start : start + 512])))) / 2 for start in range(0, len(clip), 512)]
+    expected = np.concatenate([mfcc.mean(1), [np.mean(rates)], mfcc.std(1), [np.std(rates)]])
     assert encoder.embedding_size == 26
     np.testing.assert_allclose(encoder.embed([clip])[0], expected, rtol=1e-3, atol=1e-2)
+
+
+@pytest.mark.parametrize("samples", [1, 2, 511, 512, 513, 514, 1024, 1025, 3000])
+def test_zero_crossing_rates(samples):
+    """Of frames side by side, also where samples are zero and where the last frame is short: as a loop counts them."""
+    rng = np.random.default_rng(samples)
+    clips = rng.choice([-1.0, -0.5, 0.0, 0.0, 0.25], (2, samples)).astype(np.float32)
+    found = zero_crossing_rates(torch.tensor(clips), 512).numpy()[..., 0]
+    for clip, rates in zip(clips, found, strict=True):
+        expected = []
+        for start in range(0, samples, 512):
+            part = clip[start : start + 512]
+            pairs = list(itertools.pairwise(part))
+            changes = [1.0 if a * b < 0 else 0.5 if (a == 0) != (b == 0) else 0.0 for a, b in pairs]
+            expected += [sum(changes) / len(pairs)] if pairs else []
+        np.testing.assert_allclose(rates, expected or [0.0], atol=1e-7)
 
 
 @pytest.mark.parametrize("name", BASELINES)

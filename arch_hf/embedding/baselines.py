@@ -123,13 +123,15 @@ class _SpectralModel(PreTrainedModel):
         )
         return spectrum.abs().square().transpose(1, 2) @ self.filters.float()
 
-    def frames(self, input_values: torch.Tensor) -> torch.Tensor:
+    def features(self, input_values: torch.Tensor) -> list[torch.Tensor]:
+        """Waveforms [batch, samples] to features over time, [batch, frames, number] each, not all of the same frames."""
         raise NotImplementedError
 
     def forward(self, input_values: torch.Tensor, output_hidden_states: bool = False, **_) -> BaseModelOutput:
         """Waveforms float [batch, samples] to `last_hidden_state` float [batch, 1, hidden_size]: means, then deviations."""
-        frames = self.frames(input_values)
-        summary = torch.cat([frames.mean(1), frames.std(1, correction=0)], dim=1)[:, None].to(self.dtype)
+        features = self.features(input_values)
+        means, deviations = [f.mean(1) for f in features], [f.std(1, correction=0) for f in features]
+        summary = torch.cat([*means, *deviations], dim=1)[:, None].to(self.dtype)
         return BaseModelOutput(summary, hidden_states=(summary,) if output_hidden_states else None)
 
 
@@ -148,8 +150,8 @@ class LogMelModel(_SpectralModel):
         super().__init__(config)
         self.post_init()
 
-    def frames(self, input_values: torch.Tensor) -> torch.Tensor:
-        return self.mel_power(input_values).clamp(min=_FLOOR).log()
+    def features(self, input_values: torch.Tensor) -> list[torch.Tensor]:
+        return [self.mel_power(input_values).clamp(min=_FLOOR).log()]
 
 
 class MfccModel(_SpectralModel):
@@ -171,19 +173,36 @@ class MfccModel(_SpectralModel):
         self.register_buffer("cosines", cosine_basis(config.n_mels, config.n_coefficients))
         self.post_init()
 
-    def frames(self, input_values: torch.Tensor) -> torch.Tensor:
+    def features(self, input_values: torch.Tensor) -> list[torch.Tensor]:
         decibels = 10 * self.mel_power(input_values).clamp(min=_FLOOR).log10()
         # librosa's power_to_db cuts off 80 dB below the clip's loudest bin
         decibels = decibels.maximum(decibels.amax((1, 2), keepdim=True) - 80)
-        return torch.cat([decibels @ self.cosines.float(), self.zero_crossings(input_values)], dim=2)
+        return [decibels @ self.cosines.float(), zero_crossing_rates(input_values, self.config.hop_length)]
 
-    def zero_crossings(self, input_values: torch.Tensor) -> torch.Tensor:
-        """Share of samples that differ in sign from the one before: [batch, frames, 1], in the frames of the MFCCs."""
-        negative = (input_values < 0).float()
-        crossings = nn.functional.pad((negative[:, 1:] != negative[:, :-1]).float(), (1, 0))
-        half = self.config.n_fft // 2
-        frames = nn.functional.pad(crossings, (half, half)).unfold(1, self.config.n_fft, self.config.hop_length)
-        return frames.mean(2, keepdim=True)
+
+def zero_crossing_rates(input_values: torch.Tensor, frame: int) -> torch.Tensor:
+    """Share of neighbouring samples in a frame between which the sign changes: float32 [batch, frames, 1] of waveforms [batch, samples].
+
+    As the program of the ESC-50 paper counts: frames lie side by side, the last one as short as it is; from zero or to zero is half a change; what
+    happens between two frames belongs to neither. (librosa's `zero_crossing_rate` has overlapping frames, centred and padded.)
+
+    Example:
+        >>> zero_crossing_rates(torch.tensor([[1.0, -1.0, 1.0, 1.0, -1.0, 0.0]]), frame=4)
+        tensor([[[0.6667],
+                 [0.5000]]])
+    """
+    samples = input_values.shape[1]
+    changes = 0.5 * input_values.float().sign().diff(dim=1).abs()
+    n_frames = max(1, -(-(samples - 1) // frame))  # a last frame of a single sample has no neighbours
+    changes = (
+        nn.functional.pad(changes, (0, n_frames * frame - changes.shape[1]))
+        if samples > 1
+        else changes.new_zeros(len(changes), frame)
+    )
+    inside = changes[:, : n_frames * frame].view(-1, n_frames, frame)[..., : frame - 1]
+    counted = torch.full((n_frames,), frame - 1.0, device=changes.device)
+    counted[-1] = max(1, min(frame, samples - (n_frames - 1) * frame) - 1)
+    return (inside.sum(2) / counted)[..., None]
 
 
 BASELINES = {"logmel": LogMelModel, "mfcc": MfccModel}

@@ -27,7 +27,7 @@ from arch_hf.errors import UserError, one_line
 from arch_hf.names import public_name
 
 # Part of the name under which embeddings are cached: raise it when the same weights and settings give other vectors.
-POOLING_VERSION = 3
+POOLING_VERSION = 4
 
 # Set to 0, it stands for `fast=False`: every encoder just as transformers makes it, clips of one length together.
 FAST_VARIABLE = "ARCH_HF_FAST"
