@@ -1,0 +1,142 @@
+"""MTEB's own evaluator with our encoder: its tasks, its draws, its classifiers, its result files; our vectors, each encoded once.
+
+Its audio benchmark is MAEB (arXiv 2602.16008). Nothing here needs torchcodec, torchaudio or FFmpeg: audio columns are read undecoded, and
+decoded by us.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding.key import digest_of
+from arch_hf.errors import UserError, as_user_error, one_line
+from arch_hf.files import default_cache_dir
+from arch_hf.integrations import library
+from arch_hf.integrations.audio_columns import clips_of, decoded_by_us
+from arch_hf.integrations.clips import StoredEncoder
+from arch_hf.names import as_file_name
+
+
+class MtebEncoder:
+    """Any audio encoder as mteb wants one (its EncoderProtocol): `mteb.evaluate(MtebEncoder(encoder), tasks)`.
+
+    A clip's vector is the mean over its own frames, of the whole clip; it does not depend on `batch_size`.
+
+    Attributes:
+        mteb_model_meta: what mteb files the scores under. The name and the revision are the model's on the Hub; of a folder, "local/<name>"
+            and the beginning of the weights' hash. Its `experiment_kwargs` hold a hash of all that a vector depends on, so that
+            no two checkpoints and no two ways to encode share a file of scores: mteb's own wrapper of the same model neither.
+        stored: the encoder with its store; `stored.encoded` counts the clips that went through the model.
+
+    Example:
+        >>> import mteb  # doctest: +SKIP
+        >>> encoder = MtebEncoder(AudioEncoder.from_pretrained("facebook/hubert-base-ls960"))  # doctest: +SKIP
+        >>> mteb.evaluate(encoder, mteb.get_tasks(tasks=["FSDD"]))  # doctest: +SKIP
+    """
+
+    def __init__(self, encoder: AudioEncoder, cache_dir: str | Path | None = None):
+        self.stored = StoredEncoder(encoder, Path(cache_dir) if cache_dir else default_cache_dir())
+        self.mteb_model_meta = _model_meta(encoder, digest_of(self.stored.key)[:12])
+
+    def encode(self, inputs, *, task_metadata, hf_split: str, hf_subset: str, prompt_type=None, **kwargs) -> np.ndarray:
+        """The clips of a DataLoader of mteb, float32 [clips, dim].
+
+        Raises:
+            UserError: the task has no audio, or a clip cannot be used; the message names it.
+        """
+        rows = inputs.dataset
+        where = f"{task_metadata.name}, split {hf_split}" + (f" of {hf_subset}" if hf_subset != "default" else "")
+        features = getattr(rows, "features", None)
+        if features is not None and "audio" not in features:
+            raise UserError(f"{where}: has no audio but {', '.join(features)}, and an audio encoder takes audio alone")
+        return self.stored.embed(clips_of(rows, "audio", where))
+
+    def similarity(self, embeddings1, embeddings2):
+        """Cosines, by mteb's own function: [clips1, clips2]."""
+        return library("mteb.similarity_functions").cos_sim(embeddings1, embeddings2)
+
+    def similarity_pairwise(self, embeddings1, embeddings2):
+        """Cosines of pairs, by mteb's own function: [pairs]."""
+        return library("mteb.similarity_functions").pairwise_cos_sim(embeddings1, embeddings2)
+
+
+def _model_meta(encoder: AudioEncoder, fingerprint: str) -> Any:
+    """mteb's own record of the model, if it has one, with what was measured here."""
+    mteb = library("mteb")
+    on_hub = encoder.revision is not None
+    name = encoder.model_id if on_hub else f"local/{as_file_name(encoder.model_id)}"
+    known = {
+        "name": name,
+        "revision": encoder.revision or encoder.weights_sha256[:12],
+        "n_parameters": encoder.n_parameters,
+        "embed_dim": encoder.embedding_size,
+        "modalities": ["audio"],
+        "framework": ["PyTorch"],
+        "similarity_fn_name": mteb.models.model_meta.ScoringFunction.COSINE,
+        "use_instructions": False,
+        "loader": None,
+        "experiment_kwargs": {"arch_hf": fingerprint},
+    }
+    if not on_hub:
+        return mteb.models.ModelMeta.create_empty(overwrites=known)
+    try:
+        return mteb.get_model_meta(name).model_copy(update=known)
+    except KeyError:
+        known["reference"] = f"https://huggingface.co/{name}"
+        return mteb.models.ModelMeta.create_empty(overwrites=known)
+
+
+@dataclass(frozen=True)
+class TaskOutcome:
+    """What became of one task: mteb's own result with the file that holds it, or the error that stopped it."""
+
+    task: Any
+    result: Any = None
+    path: Path | None = None
+    error: UserError | None = None
+
+
+def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[Any]:
+    """mteb's tasks of these names, or those of one of its benchmarks.
+
+    Raises:
+        UserError: it has none of that name, or a task that is not of audio alone.
+    """
+    mteb = library("mteb")
+    try:
+        tasks = list(mteb.get_benchmark(benchmark).tasks if benchmark else mteb.get_tasks(tasks=list(names)))
+    except (KeyError, ValueError) as error:
+        raise UserError(f"mteb: {one_line(error)}") from None
+    if other := [task.metadata.name for task in tasks if set(task.metadata.modalities) != {"audio"}]:
+        raise UserError(f"mteb: {', '.join(other)} need more than audio: name the tasks of audio alone, with --tasks")
+    return tasks
+
+
+def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False) -> Iterator[TaskOutcome]:
+    """Run mteb's evaluator on each task. Its result files go where it always puts them: `$MTEB_CACHE` or `~/.cache/mteb`, below
+    `results/<model>/<revision>/experiments/`. What has a result there already is read back, unless `overwrite`.
+
+    One task failing, for whatever reason, does not stop the others.
+    """
+    mteb = library("mteb")
+    cache = mteb.ResultCache()
+    for task in tasks:
+        try:
+            with decoded_by_us():
+                found = mteb.evaluate(
+                    model,
+                    task,
+                    cache=cache,
+                    co2_tracker=False,
+                    overwrite_strategy="always" if overwrite else "only-missing",
+                    show_progress_bar=False,
+                )
+        except Exception as error:
+            yield TaskOutcome(task, error=as_user_error(error))
+            continue
+        path = cache.get_task_result_path(task.metadata.name, model.mteb_model_meta)
+        yield TaskOutcome(task, found.task_results[0], path)

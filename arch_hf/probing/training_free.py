@@ -1,0 +1,190 @@
+"""What the vectors say as they are, before any probe: which clips lie near which. Off by default.
+
+- retrieval: each test clip asks for the nearest train and validation clips by cosine; those of its class are relevant (with several
+  labels: those that share one). Mean average precision, and recall at 1: how often the nearest is relevant. Folds are averaged.
+- clustering: k-means over all test clips with as many clusters as they have classes (scikit-learn, 10 starts); v-measure and adjusted mutual
+  information with the classes. For one label a clip.
+- pairs: each test clip with one of its class and with one of another, both drawn at random and, where groups are known, of another
+  group; average precision of their cosines at telling the same from the different (0.5 is chance).
+
+Intervals are those of the jackknife over groups (over clips where no group is known), with Student's t: everything is computed again
+without each of them. Many units are dealt to `MOST_BLOCKS` blocks first. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.)
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from sklearn.cluster import KMeans
+from sklearn.metrics import adjusted_mutual_info_score, average_precision_score, v_measure_score
+
+from arch_hf.errors import UserError
+from arch_hf.probing.metrics.scores import average_precision
+from arch_hf.probing.record import Score
+from arch_hf.probing.statistics import unit_codes
+from arch_hf.probing.task import ProbeTask
+
+SEED = 42
+MOST_BLOCKS = 100
+STARTS = 10  # of k-means; the solution of least inertia counts
+MATRIX_NUMBERS = 1 << 22  # cosines held at a time
+
+
+def training_free(features: np.ndarray, task: ProbeTask, kinds: Sequence[str]) -> dict[str, dict[str, Score]]:
+    """The scores of each kind: kind -> metric -> `Score`. A kind that the corpus has no such question for is left out.
+
+    Args:
+        features: float32 [clips, dim], in the order of the task's table.
+        task: the classes, and who trains and who tests.
+        kinds: of `KINDS`.
+
+    Raises:
+        UserError: there is no such kind.
+
+    Example:
+        >>> from types import SimpleNamespace
+        >>> from arch_hf.probing.task import Fold
+        >>> table = SimpleNamespace(clip_id=list("abcdef"), group=[None] * 6)
+        >>> fold = Fold("test", train=np.array([0, 1]), validation=np.array([], int), test=np.array([2, 3, 4, 5]))
+        >>> task = ProbeTask("two", "accuracy", table, np.array([0, 1, 0, 1, 0, 1]), ["x", "y"], [fold])
+        >>> features = np.float32([[1, 0], [0, 1], [1, 0.1], [0.1, 1], [0.9, 0], [0, 0.9]])
+        >>> found = training_free(features, task, ["retrieval", "clustering"])
+        >>> found["retrieval"]["map"].mean, found["clustering"]["v_measure"].mean
+        (1.0, 1.0)
+    """
+    if unknown := [kind for kind in kinds if kind not in KINDS]:
+        raise UserError(f"unknown evaluation {unknown[0]!r}: choose of {', '.join(KINDS)}")
+    found = {kind: KINDS[kind](features, task) for kind in dict.fromkeys(kinds)}
+    return {kind: scores for kind, scores in found.items() if scores}
+
+
+def retrieval(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
+    """Mean average precision ("map") and "recall_at_1" of test clips among train and validation clips. A test clip that has no relevant
+    clip there asks nothing."""
+    unit = _unit_length(features)
+    precision, hit, fold_of, clips = [], [], [], []
+    for number, fold in enumerate(task.folds):
+        gallery = np.concatenate([fold.train, fold.validation])
+        for queries in _blocks(fold.test, len(gallery)):
+            cosines = unit[queries] @ unit[gallery].T
+            relevant = _relevant(task.targets, queries, gallery)
+            asks = relevant.any(1)
+            ranked = average_precision(torch.from_numpy(cosines[asks].T), torch.from_numpy(relevant[asks].T))
+            precision.append(ranked.numpy())
+            hit.append(relevant[asks, cosines[asks].argmax(1)])
+            fold_of.append(np.full(asks.sum(), number))
+            clips.append(queries[asks])
+    if not sum(map(len, clips)):
+        return {}
+    folds, units = np.concatenate(fold_of), _units(task)[np.concatenate(clips)]
+
+    def mean_over_folds(values: np.ndarray) -> Callable[[np.ndarray], float]:
+        def measure(kept: np.ndarray) -> float:
+            counts = np.bincount(folds[kept], minlength=len(task.folds))
+            sums = np.bincount(folds[kept], values[kept], minlength=len(task.folds))
+            return float((sums[counts > 0] / counts[counts > 0]).mean())
+
+        return measure
+
+    values = {"map": np.concatenate(precision), "recall_at_1": np.concatenate(hit).astype(np.float64)}
+    return {name: _score(mean_over_folds(value), [units]) for name, value in values.items()}
+
+
+def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
+    """ "v_measure" and "adjusted_mutual_information" of k-means over the test clips."""
+    if task.targets.ndim == 2:
+        return {}
+    test = _test_clips(task)
+    classes, units = task.targets[test], _units(task)[test]
+    k = len(np.unique(classes))
+    if k < 2:
+        return {}
+    found = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(features[test])
+    measures = {"v_measure": v_measure_score, "adjusted_mutual_information": adjusted_mutual_info_score}
+    return {
+        name: _score(lambda kept, measure=measure: float(measure(classes[kept], found[kept])), [units])
+        for name, measure in measures.items()
+    }
+
+
+def pairs(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
+    """The "average_precision" of cosines at telling pairs of one class from pairs of two."""
+    unit, test = _unit_length(features), _test_clips(task)
+    units = _units(task)[test]
+    rng = np.random.default_rng(SEED)
+    first, second, same = [], [], []
+    for rows in _blocks(np.arange(len(test)), len(test)):
+        relevant = _relevant(task.targets, test[rows], test)
+        other = units[rows][:, None] != units
+        for wanted, label in ((relevant & other, 1), (~relevant & other, 0)):
+            has = wanted.any(1)
+            keys = np.where(wanted, rng.random(wanted.shape, np.float32), -1)
+            first.append(rows[has])
+            second.append(keys[has].argmax(1))
+            same.append(np.full(has.sum(), label))
+    one, two, truth = np.concatenate(first), np.concatenate(second), np.concatenate(same)
+    if not 0 < truth.sum() < len(truth):
+        return {}
+    cosines = np.einsum("ij,ij->i", unit[test[one]], unit[test[two]])
+    return {
+        "average_precision": _score(
+            lambda kept: float(average_precision_score(truth[kept], cosines[kept])), [units[one], units[two]]
+        )
+    }
+
+
+KINDS: dict[str, Callable[[np.ndarray, ProbeTask], dict[str, Score]]] = {
+    "retrieval": retrieval,
+    "clustering": clustering,
+    "pairs": pairs,
+}
+
+
+def _unit_length(features: np.ndarray) -> np.ndarray:
+    length = np.linalg.norm(features, axis=1, keepdims=True)
+    return features / np.maximum(length, np.finfo(np.float32).tiny)
+
+
+def _test_clips(task: ProbeTask) -> np.ndarray:
+    return np.unique(np.concatenate([fold.test for fold in task.folds]))
+
+
+def _units(task: ProbeTask) -> np.ndarray:
+    """The unit of every clip: its group, or the clip itself."""
+    return unit_codes(task.table.group, task.table.clip_id)
+
+
+def _blocks(clips: np.ndarray, width: int) -> Iterator[np.ndarray]:
+    step = max(1, MATRIX_NUMBERS // max(1, width))
+    for start in range(0, len(clips), step):
+        yield clips[start : start + step]
+
+
+def _relevant(targets: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
+    """Whether two clips are of one class, or share a label: bool [rows, columns]."""
+    if targets.ndim == 1:
+        return targets[rows][:, None] == targets[columns]
+    return targets[rows] @ targets[columns].T > 0
+
+
+def _score(measure: Callable[[np.ndarray], float], units: list[np.ndarray]) -> Score:
+    """The measure over everything, with the jackknife's interval: `units` int64 [items] are those that an item hangs on, and `measure`
+    takes which items are kept."""
+    present = np.unique(np.concatenate(units))
+    n_blocks = min(len(present), MOST_BLOCKS)
+    value = measure(np.ones(len(units[0]), bool))
+    if n_blocks < 2:
+        return Score(mean=value)
+    block = np.zeros(present.max() + 1, np.int64)
+    block[present] = np.random.default_rng(SEED).permutation(len(present)) % n_blocks
+    of_item = [block[codes] for codes in units]
+    kept = (np.all([codes != b for codes in of_item], axis=0) for b in range(n_blocks))
+    without = np.array([measure(some) for some in kept if some.any()])
+    if len(without) < 2:
+        return Score(mean=value)
+    from scipy.stats import t
+
+    n = len(without)
+    error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
+    half = float(t.ppf(0.975, n - 1) * error)
+    return Score(mean=value, ci95=(max(0.0, value - half), min(1.0, value + half)))

@@ -1,0 +1,198 @@
+"""Other benchmarks' programs with our encoder, against their own wrappers in the same run.
+
+    python benchmarks/integrations.py mteb --model FOLDER --digits FOLDER --work FOLDER [--rounds 2]
+
+The model is a HuBERT in a folder; the digits are the Free Spoken Digit Dataset in AudioMNIST's layout. mteb's own FSDD task runs on them (its
+columns, a local Parquet for the Hub id) with our encoder and with mteb's HubertWrapper: the accuracy of every experiment, which clips
+differ and why, and clips per second of each one's `encode`. Needs the extra `mteb`. The clips have the model's rate already, so that
+nobody resamples.
+"""
+
+import argparse
+import shutil
+import sys
+import time
+from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
+import numpy as np
+import torch
+from datasets import Audio, ClassLabel, Dataset, Features
+
+from arch_hf.audio import encode_wav, load_audio
+from arch_hf.data.streaming import audio_as_it_is
+from arch_hf.embedding import AudioEncoder
+from arch_hf.integrations.audio_columns import clips_of, decoded_by_us
+
+RATE = 16000
+TEST_REPETITIONS = 5  # FSDD's own split: the first five recordings of each digit by each speaker
+
+
+def write_digits(raw: Path, folder: Path) -> None:
+    """The digits at RATE in Parquet, with FSDD's columns and splits."""
+    rows = {"train": [], "test": []}
+    for path in sorted(raw.rglob("*.wav")):
+        digit, speaker, repetition = path.stem.split("_")
+        audio = {"bytes": encode_wav(load_audio(path, RATE), RATE), "path": path.name}
+        split = "test" if int(repetition) < TEST_REPETITIONS else "train"
+        rows[split].append({"audio": audio, "label": int(digit), "speaker": speaker})
+    speakers = sorted({row["speaker"] for part in rows.values() for row in part})
+    names = ClassLabel(names=[str(digit) for digit in range(10)]), ClassLabel(names=speakers)
+    features = Features(audio=Audio(), label=names[0], speaker=names[1])
+    (folder / "data").mkdir(parents=True, exist_ok=True)
+    with audio_as_it_is():
+        for split, part in rows.items():
+            table = Dataset.from_list(part, features=features)
+            table.to_parquet(str(folder / "data" / f"{split}-00000-of-00001.parquet"))
+
+
+class Timed:
+    """A wrapper of mteb whose `encode` is timed, and whose vectors are kept."""
+
+    def __init__(self, model):
+        self.model, self.seconds, self.clips, self.vectors = model, 0.0, 0, {}
+
+    def __getattr__(self, name):
+        return getattr(self.model, name)
+
+    def encode(self, inputs, *, hf_split: str, **kwargs):
+        start = time.perf_counter()
+        vectors = self.model.encode(inputs, hf_split=hf_split, **kwargs)
+        self.seconds += time.perf_counter() - start
+        self.clips += len(vectors)
+        digests = clips_of(inputs.dataset, "audio", "").digests
+        self.vectors |= dict(zip(digests, vectors, strict=True))
+        return vectors
+
+    def similarity(self, *vectors):
+        return self.model.similarity(*vectors)
+
+    def similarity_pairwise(self, *vectors):
+        return self.model.similarity_pairwise(*vectors)
+
+    @property
+    def rate(self) -> float:
+        return self.clips / self.seconds
+
+
+def local_tasks(folder: Path) -> SimpleNamespace:
+    """mteb's FSDD and two more tasks over the same clips: who speaks, and clusters of digits."""
+    from mteb.abstasks import AbsTaskClustering
+    from mteb.tasks import FSDD
+
+    def here(name: str, **others):
+        dataset = {"path": str(folder), "revision": "local"}
+        return FSDD.metadata.model_copy(update={"dataset": dataset, "name": name, **others})
+
+    class LocalFSDD(FSDD):
+        metadata = here("LocalFSDD")
+
+    class LocalSpeakers(FSDD):
+        metadata = here("LocalSpeakers")
+        label_column_name = "speaker"
+
+    class LocalClustering(AbsTaskClustering):
+        metadata = here("LocalClustering", type="AudioClustering", main_score="v_measure")
+        input_column_name, label_column_name = "audio", "label"
+        max_fraction_of_documents_to_embed = None
+
+    return SimpleNamespace(digits=LocalFSDD, speakers=LocalSpeakers, clustering=LocalClustering)
+
+
+def run_mteb(task_class, model) -> dict:
+    """mteb's evaluator on one task, without its cache of results; the scores of its first split."""
+    import mteb
+
+    task = task_class()
+    with decoded_by_us():
+        found = mteb.evaluate(model, task, cache=None, co2_tracker=False, show_progress_bar=False)
+    (scores,) = found.task_results[0].scores["test"]
+    return scores
+
+
+def last_frame_lost(n_samples: int, n_frames: int) -> bool:
+    """Whether HubertWrapper's division (samples / (samples / frames), the first in float32) gives a frame too few."""
+    ratio = n_samples / n_frames
+    return int((torch.tensor([n_samples]).float() / ratio).long()) < n_frames
+
+
+def without_torchaudio() -> None:
+    """mteb's wrapper imports torchaudio before it looks whether there is anything to resample."""
+    try:
+        import torchaudio  # noqa: F401
+    except (ImportError, OSError):
+        sys.modules["torchaudio"] = ModuleType("torchaudio")
+
+
+def compare_mteb(args) -> None:
+    from mteb.models import ModelMeta
+    from mteb.models.model_implementations.hubert_models import HubertWrapper
+
+    from arch_hf.integrations.mteb import MtebEncoder
+
+    without_torchaudio()
+    folder = args.work / "digits"
+    shutil.rmtree(folder, ignore_errors=True)
+    write_digits(args.digits, folder)
+    tasks = local_tasks(folder)
+    encoder = AudioEncoder.from_pretrained(args.model)
+    rates, scores, again = [], [], []
+    for i in range(args.rounds):
+        cache = args.work / f"cache{i}"
+        shutil.rmtree(cache, ignore_errors=True)
+        theirs = Timed(HubertWrapper(args.model, revision=None, device="cpu"))
+        theirs.model.mteb_model_meta = ModelMeta.create_empty({"name": "mteb/hubert", "modalities": ["audio"]})
+        ours = Timed(MtebEncoder(encoder, cache))
+        scores = run_mteb(tasks.digits, theirs), run_mteb(tasks.digits, ours)
+        encoded = ours.stored.encoded
+        second = Timed(MtebEncoder(AudioEncoder.from_pretrained(args.model), cache))
+        for name in ("digits", "speakers", "clustering"):
+            found = run_mteb(getattr(tasks, name), second)
+            again.append((name, found["main_score"], second.stored.encoded))
+        rates.append((theirs.rate, ours.rate, second.rate))
+        print(
+            f"round {i}: theirs {theirs.rate:.0f} clips/s, ours {ours.rate:.0f} ({ours.rate / theirs.rate:.1f} times), "
+            f"again {second.rate:.0f} ({second.rate / theirs.rate:.1f} times); {encoded} clips encoded at first"
+        )
+    for name, score, encoded in again:
+        print(f"{name}: {score:.4f}, {encoded} clips encoded")
+    accuracies = [[experiment["accuracy"] for experiment in found["scores_per_experiment"]] for found in scores]
+    for theirs_, ours_ in zip(*accuracies, strict=True):
+        print(f"accuracy: theirs {theirs_:.6f}, ours {ours_:.6f}{'' if theirs_ == ours_ else '  DIFFERENT'}")
+    report_differences(folder, encoder, theirs.vectors, ours.vectors)
+
+
+def report_differences(folder: Path, encoder: AudioEncoder, theirs: dict, ours: dict) -> None:
+    """How far the vectors lie apart: of clips that lose their last frame by rounding, and of all others."""
+    from datasets import load_dataset
+
+    distances: dict[bool, list[float]] = {True: [], False: []}
+    for part in load_dataset(str(folder)).values():
+        clips = clips_of(part, "audio", "")
+        for i, digest in enumerate(clips.digests):
+            if digest in theirs:
+                samples = load_audio(clips.audio(i), RATE)
+                lost = last_frame_lost(len(samples), encoder.n_frames(len(samples)))
+                distances[lost].append(float(np.abs(theirs[digest] - ours[digest]).max()))
+    for lost, found in distances.items():
+        what = "lose their last frame to rounding" if lost else "keep all frames"
+        print(
+            f"{len(found)} clips {what}: largest difference {max(found, default=0):.2e}, median {np.median(found or [0]):.2e}"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(required=True)
+    command = commands.add_parser("mteb")
+    command.add_argument("--model", required=True)
+    command.add_argument("--digits", type=Path, required=True)
+    command.add_argument("--work", type=Path, required=True, help="for the Parquet and the stores; overwritten")
+    command.add_argument("--rounds", type=int, default=2)
+    command.set_defaults(run=compare_mteb)
+    args = parser.parse_args()
+    args.run(args)
+
+
+if __name__ == "__main__":
+    main()
