@@ -11,6 +11,7 @@ from arch_hf.errors import run_command
 # `arch-hf --help` answers at once.
 AREAS = (
     "evaluate",
+    "mteb",
     "plan",
     "jobs",
     "check_dataset",

@@ -48,6 +48,7 @@ class StoredEncoder:
     Attributes:
         encoder: an `AudioEncoder`.
         encoded: how many clips went through the model so far.
+        ranks: this process.
 
     Example:
         >>> import tempfile
@@ -63,7 +64,7 @@ class StoredEncoder:
     def __init__(self, encoder: AudioEncoder, cache: Path, ranks: Ranks | None = None):
         self.encoder = encoder
         self.encoded = 0
-        self._ranks = ranks or Ranks.launched()
+        self.ranks = ranks or Ranks.launched()
         self._whole = EmbedSettings(cache, "none", WHOLE_SECONDS, "last")
         strict = get_protocol("strict")
         assert strict.max_seconds is not None
@@ -87,7 +88,7 @@ class StoredEncoder:
         return store.read(clips.digests)
 
     def _store(self, settings: EmbedSettings) -> EmbeddingStore:
-        return EmbeddingStore(settings.cache, settings.key(self.encoder), warn=self._ranks.accelerator.print)
+        return EmbeddingStore(settings.cache, settings.key(self.encoder), warn=self.ranks.accelerator.print)
 
     def _bring(self, clips: Clips, missing: list[int], whole: EmbeddingStore) -> None:
         """Put the vectors of these clips into the store of whole clips: out of the stores of `strict`, or encoded."""
@@ -111,7 +112,7 @@ class StoredEncoder:
         index = ClipIndex([clips.digests[i] for i in some], np.array([_seconds(clips, i) for i in some]))
         source = _Missing(lambda i: clips.audio(some[i]), index)
         plan = ExtractionPlan.of(self.encoder, source, settings)
-        work = extract(self.encoder, source, self._store(settings), plan, self._ranks)
+        work = extract(self.encoder, source, self._store(settings), plan, self.ranks)
         self.encoded += work.clips
         for i, digest in zip(some, index.digests, strict=True):
             if digest in work.failures:

@@ -6,11 +6,15 @@ decoded by us.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timezone
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
+from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding.key import digest_of
 from arch_hf.errors import UserError, as_user_error, one_line
@@ -19,6 +23,9 @@ from arch_hf.integrations import library
 from arch_hf.integrations.audio_columns import clips_of, decoded_by_us
 from arch_hf.integrations.clips import StoredEncoder
 from arch_hf.names import as_file_name
+from arch_hf.results.benchmark import BenchmarkScore
+from arch_hf.results.result import ModelFacts
+from arch_hf.results.trace import environment
 
 
 class MtebEncoder:
@@ -38,8 +45,8 @@ class MtebEncoder:
         >>> mteb.evaluate(encoder, mteb.get_tasks(tasks=["FSDD"]))  # doctest: +SKIP
     """
 
-    def __init__(self, encoder: AudioEncoder, cache_dir: str | Path | None = None):
-        self.stored = StoredEncoder(encoder, Path(cache_dir) if cache_dir else default_cache_dir())
+    def __init__(self, encoder: AudioEncoder, cache_dir: str | Path | None = None, ranks: Ranks | None = None):
+        self.stored = StoredEncoder(encoder, Path(cache_dir) if cache_dir else default_cache_dir(), ranks)
         self.mteb_model_meta = _model_meta(encoder, digest_of(self.stored.key)[:12])
 
     def encode(self, inputs, *, task_metadata, hf_split: str, hf_subset: str, prompt_type=None, **kwargs) -> np.ndarray:
@@ -92,11 +99,10 @@ def _model_meta(encoder: AudioEncoder, fingerprint: str) -> Any:
 
 @dataclass(frozen=True)
 class TaskOutcome:
-    """What became of one task: mteb's own result with the file that holds it, or the error that stopped it."""
+    """What became of one task of mteb: its score, or the error that stopped it."""
 
-    task: Any
-    result: Any = None
-    path: Path | None = None
+    name: str
+    score: BenchmarkScore | None = None
     error: UserError | None = None
 
 
@@ -125,6 +131,7 @@ def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False)
     mteb = library("mteb")
     cache = mteb.ResultCache()
     for task in tasks:
+        name = task.metadata.name
         try:
             with decoded_by_us():
                 found = mteb.evaluate(
@@ -135,8 +142,48 @@ def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False)
                     overwrite_strategy="always" if overwrite else "only-missing",
                     show_progress_bar=False,
                 )
+            path = cache.get_task_result_path(name, model.mteb_model_meta)
+            yield TaskOutcome(name, _score(model, task, found.task_results[0], path))
         except Exception as error:
-            yield TaskOutcome(task, error=as_user_error(error))
-            continue
-        path = cache.get_task_result_path(task.metadata.name, model.mteb_model_meta)
-        yield TaskOutcome(task, found.task_results[0], path)
+            yield TaskOutcome(name, error=as_user_error(error))
+
+
+def _score(model: MtebEncoder, task: Any, result: Any, path: Path) -> BenchmarkScore:
+    """mteb's result of a task as a score of ours to show."""
+    encoder, metadata = model.stored.encoder, task.metadata
+    parts = {(split, scores["hf_subset"]): scores for split, of_split in result.scores.items() for scores in of_split}
+    several = {"/".join(key): float(scores["main_score"]) for key, scores in parts.items()} if len(parts) > 1 else {}
+    draws = [] if several else next(iter(parts.values())).get("scores_per_experiment", [])
+    return BenchmarkScore(
+        benchmark="MTEB",
+        version=result.mteb_version or version("mteb"),
+        task=metadata.name,
+        kind=metadata.type,
+        metric=metadata.main_score,
+        protocol=_protocol(task),
+        score=float(result.get_score()),
+        single=tuple(float(draw[metadata.main_score]) for draw in draws),
+        subsets=several,
+        model=msgspec.convert(encoder.describe(), ModelFacts),
+        encoder=digest_of(model.stored.key),
+        dataset=metadata.dataset["path"],
+        dataset_revision=result.dataset_revision,
+        file=str(path),
+        created=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        environment=environment(model.stored.ranks, encoder.dtype_name),
+    )
+
+
+def _protocol(task: Any) -> str:
+    """What mteb does in a task of this kind, in a few words."""
+    shots = f"{getattr(task, 'samples_per_label', '?')} clips per class"
+    draws = f"{getattr(task, 'n_experiments', '?')} draws"
+    if task.metadata.type == "AudioMultilabelClassification":
+        return f"nearest neighbours on {shots}, {draws}"
+    if task.metadata.type == "AudioClassification":
+        folds = f"{task.n_splits} random folds" if task.is_cross_validation else draws
+        return f"logistic regression on {shots}, {folds}"
+    return {
+        "AudioClustering": "mini-batch k-means",
+        "AudioPairClassification": "similarity of pairs, best over four similarities",
+    }.get(task.metadata.type, "cosine similarity")

@@ -7,12 +7,13 @@ from arch_hf.errors import UserError
 from arch_hf.results.result import Result
 from arch_hf.results.rows import is_rows, read_rows
 
+BENCHMARK_SUFFIX = ".benchmark.json"  # of the scores of other benchmarks (see `arch_hf.results.benchmark`)
 PREDICTIONS = ".predictions.safetensors"
 SUPERSEDED = ".was-"  # in the name of a result in whose place another question was answered
 
 
 def result_paths(folder: str | Path) -> list[Path]:
-    """The result files under a folder, without those that were superseded, in the order of their paths. Other JSON files are among them.
+    """The result files under a folder, without those that were superseded and the scores of other benchmarks, in the order of their paths. Other JSON files are among them.
 
     Example:
         >>> import tempfile
@@ -22,7 +23,8 @@ def result_paths(folder: str | Path) -> list[Path]:
         >>> [path.name for path in result_paths(folder)]
         ['esc50.json']
     """
-    return [path for path in sorted(Path(folder).rglob("*.json")) if SUPERSEDED not in path.name]
+    paths = sorted(Path(folder).rglob("*.json"))
+    return [path for path in paths if SUPERSEDED not in path.name and not path.name.endswith(BENCHMARK_SUFFIX)]
 
 
 def predictions_path(result_path: str | Path) -> Path:

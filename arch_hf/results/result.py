@@ -4,7 +4,6 @@ A result file is strict JSON, written whole or not at all, and ends with a check
 (`json_schema`): a file that does not fit them is not a result, whoever reads it.
 """
 
-import hashlib
 import html
 import json
 import math
@@ -22,6 +21,7 @@ from arch_hf.files import write_atomically
 from arch_hf.names import public_name
 from arch_hf.probing.record import ClassScore, Count, FewShot, Fraction, Run, Score
 from arch_hf.results import schema1
+from arch_hf.results.sealed import NO_SEAL, seal, why_not_sealed
 from arch_hf.results.text import METRIC_NAMES, percent
 from arch_hf.terminal import visible
 
@@ -194,9 +194,7 @@ class Result(Struct, frozen=True, kw_only=True):
         Raises:
             ValueError: a number is not finite or out of its range.
         """
-        text = json.dumps({**self.to_dict(), "checksum": _BLANK}, indent=1, ensure_ascii=False, allow_nan=False)
-        data = text.encode() + b"\n"
-        data = data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode())
+        data = seal(self.to_dict())
         _parse(data)
         return data
 
@@ -249,9 +247,6 @@ class Result(Struct, frozen=True, kw_only=True):
         return f"{html.escape(where)}: <b>{html.escape(score)}</b>"
 
 
-_BLANK = "0" * 64
-_ROUNDING = 1e-6  # of a sum in another order
-_CHECKSUM = re.compile(rb'"checksum": "([0-9a-f]{64})"\n}\n?\Z')
 _decoder = msgspec.json.Decoder(Result)
 
 
@@ -261,8 +256,8 @@ def _parse(data: bytes) -> Result:
     Raises:
         ValueError, msgspec.MsgspecError: it is none; the message says why.
     """
-    version, found = re.search(rb'"schema_version":\s*(-?\d+)', data), _CHECKSUM.search(data)
-    if found is None and (version is None or int(version[1]) == 1):
+    version, problem = re.search(rb'"schema_version":\s*(-?\d+)', data), why_not_sealed(data)
+    if problem == NO_SEAL and (version is None or int(version[1]) == 1):
         raw = json.loads(data)
         if not isinstance(raw, dict) or not {"schema_version", "model", "dataset", "metrics"} <= raw.keys():
             raise ValueError("is not an arch-hf result")
@@ -271,14 +266,11 @@ def _parse(data: bytes) -> Result:
         return check(msgspec.convert(schema1.upgrade(raw), Result))
     if version is not None and int(version[1]) > SCHEMA_VERSION:
         raise ValueError(f"has schema version {int(version[1])}, this arch-hf knows {SCHEMA_VERSION}: upgrade arch-hf")
-    if found is None:
+    if problem == NO_SEAL:
         _decoder.decode(data)  # what is wrong with it otherwise comes first
-        raise ValueError("has no checksum at its end: it is not as arch-hf wrote it")
-    blank = data[: found.start(1)] + _BLANK.encode() + data[found.end(1) :]
-    if hashlib.sha256(blank).hexdigest() != found[1].decode():
-        raise ValueError(
-            "was changed after it was written (its checksum does not match): evaluate again with --overwrite"
-        )
+        raise ValueError(problem)
+    if problem:
+        raise ValueError(f"{problem}: evaluate again with --overwrite")
     return check(_decoder.decode(data))
 
 

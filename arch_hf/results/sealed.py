@@ -1,0 +1,41 @@
+"""Strict JSON that ends with a checksum of itself: a file is as it was written, or known not to be."""
+
+import hashlib
+import json
+import re
+from typing import Any
+
+NO_SEAL = "has no checksum at its end: it is not as arch-hf wrote it"
+_BLANK = "0" * 64
+_CHECKSUM = re.compile(rb'"checksum": "([0-9a-f]{64})"\n}\n?\Z')
+
+
+def seal(content: dict[str, Any]) -> bytes:
+    """The bytes of a file that holds `content`.
+
+    Raises:
+        ValueError: a number in it is not finite.
+
+    Example:
+        >>> why_not_sealed(seal({"score": 0.5})) is None
+        True
+    """
+    text = json.dumps({**content, "checksum": _BLANK}, indent=1, ensure_ascii=False, allow_nan=False)
+    data = text.encode() + b"\n"
+    return data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode())
+
+
+def why_not_sealed(data: bytes) -> str | None:
+    """What is wrong with the checksum of a file, or None when it holds.
+
+    Example:
+        >>> why_not_sealed(seal({"score": 0.5}).replace(b"0.5", b"0.6"))
+        'was changed after it was written (its checksum does not match)'
+    """
+    found = _CHECKSUM.search(data)
+    if found is None:
+        return NO_SEAL
+    blank = data[: found.start(1)] + _BLANK.encode() + data[found.end(1) :]
+    if hashlib.sha256(blank).hexdigest() != found[1].decode():
+        return "was changed after it was written (its checksum does not match)"
+    return None
