@@ -2,6 +2,8 @@
 
 from arch_hf.terminal import say
 
+MOST_NAMES = 12  # of a suite's datasets; its table is arch_hf/data/suites.csv
+
 
 def add_parser(subparsers) -> None:
     parser = subparsers.add_parser(
@@ -31,11 +33,15 @@ def _corpora() -> str:
 
 
 def _suites() -> str:
-    from arch_hf.data.suites import SUITES
+    from arch_hf.data.suites import suite_datasets, suite_names
     from arch_hf.results.text import align
 
     rows = [["suite", "datasets", "which"]]
-    return align([*rows, *([name, str(len(datasets)), " ".join(datasets)] for name, datasets in SUITES.items())])
+    for name in suite_names():
+        datasets = suite_datasets(name)
+        more = f" and {len(datasets) - MOST_NAMES} more" if len(datasets) > MOST_NAMES else ""
+        rows.append([name, str(len(datasets)), " ".join(datasets[:MOST_NAMES]) + more])
+    return align(rows)
 
 
 def _models() -> str:

@@ -37,8 +37,6 @@ def check(args) -> None:
 
 
 def run(args) -> int:
-    from importlib.metadata import version
-
     from arch_hf.cli.evaluate import check_writable
     from arch_hf.distributed import Ranks
     from arch_hf.embedding import AudioEncoder
@@ -53,7 +51,7 @@ def run(args) -> int:
     options = {"device": ranks.device, "trust_remote_code": args.trust_remote_code}
     encoder = AudioEncoder.from_pretrained(args.model_id, args.revision, args.dtype, **options)
     model = MtebEncoder(encoder, args.cache_dir, ranks)
-    rows, failed = [["task", "kind", "metric", "draws", "score"]], []
+    rows, versions, failed = [["task", "kind", "metric", "draws", "score"]], set(), []
     for outcome in run_tasks(model, tasks, args.overwrite):
         score = outcome.score
         if score is None:
@@ -62,9 +60,10 @@ def run(args) -> int:
             continue
         print(f"{outcome.name}: done, {score.file}, {score.write(args.output_dir)}", file=sys.stderr)
         draws = f"{percent(min(score.single))} to {percent(max(score.single))}" if score.single else ""
+        versions.add(score.version)
         rows.append([score.task, score.kind, score.metric, draws, percent(score.score)])
-    if len(rows) > 1:
-        print(f"\n{encoder.model_id}, MTEB {version('mteb')}, percent\n\n{align(rows)}")
+    if versions:
+        print(f"\n{encoder.model_id}, MTEB {', '.join(sorted(versions))}, percent\n\n{align(rows)}")
     if failed:
         print(f"{len(failed)} of {len(tasks)} tasks failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))

@@ -100,10 +100,13 @@ def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     if k < 2:
         return {}
     found = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(features[test])
-    measures = {"v_measure": v_measure_score, "adjusted_mutual_information": adjusted_mutual_info_score}
+
+    def against_classes(measure: Callable[[np.ndarray, np.ndarray], float]) -> Score:
+        return _score(lambda kept: float(measure(classes[kept], found[kept])), [units])
+
     return {
-        name: _score(lambda kept, measure=measure: float(measure(classes[kept], found[kept])), [units])
-        for name, measure in measures.items()
+        "v_measure": against_classes(v_measure_score),
+        "adjusted_mutual_information": against_classes(adjusted_mutual_info_score),
     }
 
 

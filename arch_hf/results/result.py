@@ -247,6 +247,7 @@ class Result(Struct, frozen=True, kw_only=True):
         return f"{html.escape(where)}: <b>{html.escape(score)}</b>"
 
 
+_ROUNDING = 1e-6  # of a sum in another order
 _decoder = msgspec.json.Decoder(Result)
 
 
