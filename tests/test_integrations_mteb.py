@@ -44,7 +44,9 @@ def tone(label: int, seed: int) -> np.ndarray:
     """A noisy tone of its class's pitch, 0.2 to 0.9 s long."""
     rng = np.random.default_rng(seed)
     time = np.arange(int(RATE * rng.uniform(0.2, 0.9))) / RATE
-    return (0.3 * np.sin(2 * np.pi * (300, 500, 800)[label] * time) + 0.1 * rng.standard_normal(len(time))).astype("f4")
+    return (0.03 * np.sin(2 * np.pi * (300, 500, 800)[label] * time) + 0.15 * rng.standard_normal(len(time))).astype(
+        "f4"
+    )
 
 
 def wav(samples: np.ndarray, rate: int = RATE) -> bytes:

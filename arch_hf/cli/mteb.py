@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 from arch_hf.errors import UserError
+from arch_hf.terminal import say
 
 MAEB = "MAEB(v1, audio-only)"
 
@@ -55,15 +56,15 @@ def run(args) -> int:
     for outcome in run_tasks(model, tasks, args.overwrite):
         score = outcome.score
         if score is None:
-            print(f"error: {outcome.name}: {outcome.error}", file=sys.stderr)
+            say(f"error: {outcome.name}: {outcome.error}", file=sys.stderr)
             failed.append(outcome.name)
             continue
-        print(f"{outcome.name}: done, {score.file}, {score.write(args.output_dir)}", file=sys.stderr)
+        say(f"{outcome.name}: done, {score.file}, {score.write(args.output_dir)}", file=sys.stderr)
         draws = f"{percent(min(score.single))} to {percent(max(score.single))}" if score.single else ""
         versions.add(score.version)
         rows.append([score.task, score.kind, score.metric, draws, percent(score.score)])
     if versions:
-        print(f"\n{encoder.model_id}, MTEB {', '.join(sorted(versions))}, percent\n\n{align(rows)}")
+        say(f"\n{encoder.model_id}, MTEB {', '.join(sorted(versions))}, percent\n\n{align(rows)}")
     if failed:
-        print(f"{len(failed)} of {len(tasks)} tasks failed: {', '.join(failed)}", file=sys.stderr)
+        say(f"{len(failed)} of {len(tasks)} tasks failed: {', '.join(failed)}", file=sys.stderr)
     return int(bool(failed))

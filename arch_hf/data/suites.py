@@ -192,10 +192,14 @@ def _parse(lines: list[str], path: str) -> Iterator[SuiteRow]:
             where = f"{path}, line {table.line_num}"
             if None in values or None in values.values():
                 raise UserError(f"{where} has not as many fields as there are columns")
-            row = SuiteRow(**{key: value.strip() for key, value in values.items() if value.strip()} | _id(values, where))
+            row = SuiteRow(
+                **{key: value.strip() for key, value in values.items() if value.strip()} | _id(values, where)
+            )
             for key, choices in _CHOICES.items():
                 if getattr(row, key) not in choices:
-                    raise UserError(f"{where}: {key} is {getattr(row, key)!r}; choose of {', '.join(filter(None, choices))}")
+                    raise UserError(
+                        f"{where}: {key} is {getattr(row, key)!r}; choose of {', '.join(filter(None, choices))}"
+                    )
             if (row.name or row.id) in seen:
                 raise UserError(f"{where}: there are two rows of the name {row.name or row.id}")
             seen.add(row.name or row.id)

@@ -4,6 +4,7 @@ Other benchmarks take clips whole. What is stored for them lies in a store of it
 has the same vector there, so it is taken from the store of `strict`, or put there too.
 """
 
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,13 +13,15 @@ import numpy as np
 
 from arch_hf.audio import audio_info
 from arch_hf.data.clip_index import ClipIndex
+from arch_hf.data.spec import ClipTable
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
-from arch_hf.embedding.extraction import ExtractionPlan, extract
+from arch_hf.embedding.corpus import embed_corpus
 from arch_hf.embedding.key import EmbedSettings
-from arch_hf.embedding.store import EmbeddingStore
+from arch_hf.embedding.store import EmbeddingStore, maker
 from arch_hf.errors import AudioError, UserError
 from arch_hf.probing.protocols import get_protocol
+from arch_hf.terminal import say
 
 WHOLE_SECONDS = 86_400.0  # a day: longer clips are refused, none is cut
 
@@ -33,13 +36,20 @@ class Clips:
     where: Callable[[int], str]
 
 
-@dataclass
-class _Missing:
-    """Some of the clips in the form that `extract` takes."""
+class _Some:
+    """Some of the clips in the form that `embed_corpus` takes."""
 
-    audio: Callable[[int], bytes]
-    index: ClipIndex
     order = None  # any clip can be read at any time
+
+    def __init__(self, clips: Clips, positions: list[int]):
+        self._clips, self._positions = clips, positions
+        seconds = np.array([_seconds(clips, i) for i in positions])
+        self.index = ClipIndex([clips.digests[i] for i in positions], seconds)
+        names = [clips.where(i) for i in positions]
+        self.table = ClipTable(names, ["test"] * len(names), [None] * len(names))
+
+    def audio(self, position: int) -> bytes:
+        return self._clips.audio(self._positions[position])
 
 
 class StoredEncoder:
@@ -81,42 +91,40 @@ class StoredEncoder:
         Raises:
             UserError: a clip cannot be used; the message names it.
         """
-        store = self._store(self._whole)
+        store = self._open(self._whole)
+        store.check(store.shards_of(clips.digests))
         missing = {digest: i for i, digest in reversed(list(enumerate(clips.digests))) if digest not in store}
         if missing:
             self._bring(clips, sorted(missing.values()), store)
         return store.read(clips.digests)
 
-    def _store(self, settings: EmbedSettings) -> EmbeddingStore:
-        return EmbeddingStore(settings.cache, settings.key(self.encoder), warn=self.ranks.accelerator.print)
+    def _open(self, settings: EmbedSettings) -> EmbeddingStore:
+        made_by = maker(self.encoder.device.type)
+        return EmbeddingStore(
+            settings.cache, settings.key(self.encoder), made_by, warn=lambda line: say(line, sys.stderr)
+        )
 
     def _bring(self, clips: Clips, missing: list[int], whole: EmbeddingStore) -> None:
         """Put the vectors of these clips into the store of whole clips: out of the stores of `strict`, or encoded."""
-        seconds = np.array([_seconds(clips, i) for i in missing])
-        short = [i for i, s in zip(missing, seconds, strict=True) if s <= self._strict.max_seconds]
-        self._take(clips, short, replace(self._strict, layers="all"), whole)
-        self._encode(clips, [i for i in short if clips.digests[i] not in whole], self._strict)
-        self._take(clips, short, self._strict, whole)
-        self._encode(clips, [i for i in missing if clips.digests[i] not in whole], self._whole)
+        short = [i for i in missing if _seconds(clips, i) <= self._strict.max_seconds]
+        self._take_from_all_layers([clips.digests[i] for i in short], whole)
+        still = [i for i in missing if clips.digests[i] not in whole]
+        for settings, some in ((self._strict, set(short)), (self._whole, set(missing) - set(short))):
+            if chosen := [i for i in still if i in some]:
+                found = embed_corpus(self.encoder, _Some(clips, chosen), settings, self.ranks)
+                self.encoded += found.work.clips
+                for position, reason in sorted(found.failures.items()):
+                    raise UserError(f"{clips.where(chosen[position])}: {reason}")
+                if settings is self._strict:
+                    whole.add([clips.digests[i] for i in chosen], found.read(-1))
         whole.refresh()
 
-    def _take(self, clips: Clips, some: list[int], settings: EmbedSettings, whole: EmbeddingStore) -> None:
-        """Put what another store holds of these clips into the store of whole clips."""
-        store = self._store(settings)
-        held = [clips.digests[i] for i in some if clips.digests[i] in store and clips.digests[i] not in whole]
-        layer = self.encoder.n_layers - 1 if settings.layers == "all" else None
-        whole.add(held, store.read(held, layer))
-
-    def _encode(self, clips: Clips, some: list[int], settings: EmbedSettings) -> None:
-        """Encode what the store of these settings does not hold of the clips."""
-        index = ClipIndex([clips.digests[i] for i in some], np.array([_seconds(clips, i) for i in some]))
-        source = _Missing(lambda i: clips.audio(some[i]), index)
-        plan = ExtractionPlan.of(self.encoder, source, settings)
-        work = extract(self.encoder, source, self._store(settings), plan, self.ranks)
-        self.encoded += work.clips
-        for i, digest in zip(some, index.digests, strict=True):
-            if digest in work.failures:
-                raise UserError(f"{clips.where(i)}: {work.failures[digest]}")
+    def _take_from_all_layers(self, digests: list[bytes], whole: EmbeddingStore) -> None:
+        """What a run over all layers under `strict` has left, also of a part of the clips."""
+        store = self._open(replace(self._strict, layers="all"))
+        store.check(store.shards_of(digests))
+        held = [digest for digest in digests if digest in store]
+        whole.add(held, store.read(held, self.encoder.n_layers - 1))
 
 
 def _seconds(clips: Clips, position: int) -> float:

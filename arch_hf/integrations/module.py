@@ -1,0 +1,48 @@
+"""An encoder as a PyTorch module, the form in which other benchmarks take a model."""
+
+import os
+
+import torch
+
+from arch_hf import embedding
+from arch_hf.errors import UserError
+
+MODEL_ID = "ARCH_HF_MODEL_ID"  # environment variable: which model a benchmark's own command runs
+REVISION = "ARCH_HF_REVISION"
+
+
+class EncoderModule(torch.nn.Module):
+    """Holds an `AudioEncoder`; frozen, and moved by `to` as modules are.
+
+    Args:
+        model_id: Hub id, folder, or a built-in baseline; None for what the environment variable ARCH_HF_MODEL_ID names.
+        revision: commit, branch or tag of a Hub model; None for ARCH_HF_REVISION, if it is set.
+        **options: the other arguments of `AudioEncoder.from_pretrained`.
+
+    Raises:
+        UserError: no model is named, or it cannot be loaded.
+
+    Example:
+        >>> EncoderModule("logmel").encoder.embedding_size
+        128
+    """
+
+    def __init__(self, model_id: str | None = None, revision: str | None = None, **options):
+        super().__init__()
+        model_id = model_id or os.environ.get(MODEL_ID)
+        if not model_id:
+            raise UserError(f"no model is named: give its id, or set {MODEL_ID}=facebook/hubert-base-ls960")
+        self._asked = model_id, revision or os.environ.get(REVISION) or None
+        self._options = {"device": "cuda" if torch.cuda.is_available() else "cpu"} | options
+        self.encoder = self._load()
+
+    def _load(self):
+        return embedding.AudioEncoder.from_pretrained(*self._asked, **self._options)
+
+    def to(self, *args, **kwargs) -> "EncoderModule":
+        """Move to a device; other arguments (a dtype) are not taken: the encoder computes as it was loaded."""
+        device = torch._C._nn._parse_to(*args, **kwargs)[0]
+        if device is not None and device.type != self.encoder.device.type:
+            self._options["device"] = device
+            self.encoder = self._load()
+        return self

@@ -1,0 +1,93 @@
+"""X-ARES's own runner (github.com/jimbozhang/xares) with our encoder, for any model id without a file per model:
+
+    ARCH_HF_MODEL_ID=facebook/hubert-base-ls960 python -m xares.run arch_hf/integrations/xares.py src/tasks/*.py
+
+X-ARES pads the clips of a batch with zeros and does not tell an encoder where they end; here they are told, so that a clip's frames are those
+that it has alone. X-ARES stores what an encoder gives and averages it over time: behind a clip's own frames stands their mean, which
+leaves their average as it is. The class of the encoder is named after a hash of all that its frames depend on, because X-ARES keeps its
+files and scores under that name.
+"""
+
+import re
+import sys
+
+import numpy as np
+import torch
+
+from arch_hf.embedding.key import digest_of
+from arch_hf.integrations.module import EncoderModule
+
+PIECE_SECONDS = 30.0  # longer clips are taken in pieces of equal length, each no longer than this
+
+# X-ARES's runner wants a module with one name that ends with "Encoder".
+
+
+class FrozenEncoder(EncoderModule):
+    """An encoder as X-ARES takes it: `FrozenEncoder("facebook/hubert-base-ls960")`.
+
+    Attributes:
+        sampling_rate: in Hz, of the audio.
+        output_dim: of a frame.
+        hop_size_in_ms: from frame to frame; 10,000 over the frames of 10 s for an encoder that makes one of a whole clip.
+
+    Example:
+        >>> encoder = FrozenEncoder("logmel")
+        >>> type(encoder).__name__.startswith("logmel_"), type(encoder).__name__.endswith("_Encoder")
+        (True, True)
+        >>> encoder(torch.zeros(2, 16000)).shape
+        torch.Size([2, 1, 128])
+    """
+
+    def __init__(self, model_id: str | None = None, revision: str | None = None, **options):
+        super().__init__(model_id, revision, **options)
+        encoder = self.encoder
+        self.sampling_rate = encoder.sampling_rate
+        self.output_dim = encoder.embedding_size
+        grid = encoder.timing and encoder.timing.final
+        self.hop_size_in_ms = 1000 * grid.hop / encoder.sampling_rate if grid else 10_000.0
+        name = re.sub(r"\W+", "_", encoder.model_id).strip("_")[-60:]
+        self.__class__ = type(f"{name}_{digest_of(encoder.identity)[:12]}_Encoder", (type(self),), {})
+        _watch_padding()
+
+    def forward(self, audio: torch.Tensor) -> torch.Tensor:
+        """Frames float32 [clips, frames, dim] of audio [clips, samples] (or [samples], one clip)."""
+        rows = torch.atleast_2d(audio).detach().float().cpu().numpy()
+        found = [self._frames(row[:n]) for row, n in zip(rows, _lengths(rows), strict=True)]
+        longest = max(map(len, found))
+        padded = [np.concatenate([own, own.mean(0, keepdims=True).repeat(longest - len(own), 0)]) for own in found]
+        return torch.from_numpy(np.stack(padded)).to(audio.device)
+
+    def _frames(self, waveform: np.ndarray) -> np.ndarray:
+        n_pieces = -(-len(waveform) // round(PIECE_SECONDS * self.sampling_rate))
+        frames = self.encoder.frames(np.array_split(waveform, n_pieces))
+        return np.concatenate([piece.states for piece in frames])
+
+
+_PADDED: dict[
+    str, tuple[tuple[int, ...], list[int]]
+] = {}  # the shape of the last batch that X-ARES has padded, and where its clips end
+
+
+def _watch_padding() -> None:
+    """Note where the clips of each batch end. X-ARES's own function knows it (`xares.audiowebdataset.pad`), its encoders do not; where it is no more, or
+    another program calls the encoder, a clip ends with its last sample that is not zero."""
+    module = sys.modules.get("xares.audiowebdataset")
+    original = getattr(module, "pad", None)
+    if original is None or hasattr(original, "watched"):
+        return
+
+    def pad(tensors, *args, **kwargs):
+        padded, lengths = original(tensors, *args, **kwargs)
+        _PADDED["last"] = tuple(padded.shape), lengths.tolist()
+        return padded, lengths
+
+    pad.watched = True
+    module.pad = pad
+
+
+def _lengths(rows: np.ndarray) -> list[int]:
+    """Samples of each clip of a batch [clips, samples] without its padding."""
+    shape, lengths = _PADDED.get("last", ((), []))
+    if shape == rows.shape and all(not row[n:].any() for row, n in zip(rows, lengths, strict=True)):
+        return lengths
+    return [int(row.nonzero()[0][-1]) + 1 if row.any() else 1 for row in rows]
