@@ -304,6 +304,7 @@ def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int, baselin
         model=msgspec.convert(encoder.describe(), ModelFacts),
         dataset=DatasetFacts(
             id=shown,
+            suite=corpus.suite,
             config=corpus.config,
             revision=corpus.revision,
             fingerprint=corpus.fingerprint(names),

@@ -131,6 +131,7 @@ def compare_mteb(args) -> None:
     from arch_hf.integrations.mteb import MtebEncoder
 
     without_torchaudio()
+    torch.set_num_threads(args.threads)
     folder = args.work / "digits"
     shutil.rmtree(folder, ignore_errors=True)
     write_digits(args.digits, folder)
@@ -189,6 +190,7 @@ def main() -> None:
     command.add_argument("--digits", type=Path, required=True)
     command.add_argument("--work", type=Path, required=True, help="for the Parquet and the stores; overwritten")
     command.add_argument("--rounds", type=int, default=2)
+    command.add_argument("--threads", type=int, default=2, help="of PyTorch; set OMP_NUM_THREADS=1 for scikit-learn")
     command.set_defaults(run=compare_mteb)
     args = parser.parse_args()
     args.run(args)

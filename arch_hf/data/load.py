@@ -24,6 +24,7 @@ from arch_hf.data.official.prepared import changed_shards, corpus_of_facts
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.data.spec import ClipTable, Corpus
 from arch_hf.data.streaming import ClipStream, reading_order, state_of_file
+from arch_hf.data.suites import SuiteDataset, suite_dataset
 from arch_hf.data.synthetic import generate
 from arch_hf.errors import AudioError, UserError, UserErrors
 from arch_hf.files import audio_digest
@@ -42,7 +43,8 @@ class CorpusData:
     `index` is what is known of each clip before it is decoded, once it was `measured`.
 
     With `stream`, the audio is not in `clips` but read in passing: clips are best asked for in the given `order`. `base` is what relative
-    paths of audio files start from, `facts` the content of arch.json, `columns` which of a dataset's own columns was taken for what.
+    paths of audio files start from, `facts` the content of arch.json, `columns` which of a dataset's own columns was taken for what,
+    `suite` the name by which a suite knows it.
     """
 
     corpus: Corpus
@@ -59,6 +61,7 @@ class CorpusData:
     base: str | None = None
     facts: dict = field(default_factory=dict)
     columns: dict[str, str | None] = field(default_factory=dict)
+    suite: str | None = None
     index: ClipIndex | None = None
 
     def __len__(self) -> int:
@@ -184,7 +187,7 @@ def load_corpus(
 ) -> CorpusData:
     """Load a corpus by name, a dataset by Hub id, or a folder.
 
-    The twelve are looked for in `data_dir/NAME`, then in the folder `arch/NAME`, then on the Hub as `arch/NAME`. Any other `name` is
+    A dataset of a suite (`mteb-audio:ESC50`, see `arch_hf.data.suites`) is read as its row says. The twelve are looked for in `data_dir/NAME`, then in the folder `arch/NAME`, then on the Hub as `arch/NAME`. Any other `name` is
     a folder or a file (also below `data_dir`) or a Hub id; what its columns and splits are is told from their types and names, and
     `columns` name what cannot be told: `config`, `audio_column`, `label_column`, `label_separator`, `fold_column`, `group_column`,
     `id_column` and `splits` (see `arch_hf.data.custom.options.ReadingOptions`).
@@ -207,15 +210,33 @@ def load_corpus(
     if limit is not None and limit < 1:
         raise UserError(f"--limit is {limit}, give 1 or more")
     findings = Findings()
-    data = read_corpus(str(name), data_dir, revision, ReadingOptions(**columns), streaming, findings)
+    row = suite_dataset(str(name))
+    if row is not None and (said := [*columns, *(["revision"] if revision else [])]):
+        raise UserError(f"{name} says itself what is read: leave out {', '.join(said)}")
+    at, wanted = (name, columns) if row is None else (row.row.id, row.row.options(row.config))
+    revision = revision if row is None else row.row.revision or None
+    data = read_corpus(str(at), data_dir, revision, ReadingOptions(**wanted), streaming, findings)
     if findings.problems or data is None:
         raise UserErrors(findings.problems)
+    data = data if row is None else _as_in_suite(data, row)
     data.notes = [f"{name}: {note}" for note in findings.notes]
     if limit is not None:
         data = _limited(data, limit)
     if data.stream is None and data.corpus.max_seconds is None:
         data = replace(data, corpus=with_max_seconds(data.corpus, _longest(data)))
     return data
+
+
+def _as_in_suite(data: CorpusData, dataset: SuiteDataset) -> CorpusData:
+    """The same under the name, the domain and the licence of a suite's row, if its labels are of the kind that the row says."""
+    row = dataset.row
+    for said, found in ((row.task, data.corpus.task), (row.metric, data.corpus.metric)):
+        if said and said != found:
+            raise UserError(
+                f"{dataset.name} is {said.replace('_', ' ')}, but what is read from {data.id} is {found.replace('_', ' ')}"
+            )
+    corpus = replace(data.corpus, name=dataset.name, domain=row.domain, licence=row.licence)
+    return replace(data, corpus=corpus, suite=dataset.name)
 
 
 def read_corpus(

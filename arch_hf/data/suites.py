@@ -73,7 +73,7 @@ class SuiteRow:
 
     def options(self, config: str | None) -> dict[str, Any]:
         """What `load_corpus` takes to read it."""
-        columns = ("audio_column", "label_column", "fold_column", "group_column", "splits")
+        columns = ("audio_column", "label_column", "fold_column", "group_column", "splits", "without_labels")
         named = {column: getattr(self, column) for column in columns if getattr(self, column)}
         return named | ({"config": config} if config else {})
 
@@ -155,7 +155,7 @@ def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
     found = {}
     for row in rows:
         configs, home = row.configs.split(), (row.suites.split() or [suite])[0] if row in _shipped() else suite
-        for config in configs or [None]:
+        for config in (*configs,) if configs else (None,):
             name = f"{home}:{row.name or row.id}" + (f":{config}" if len(configs) > 1 else "")
             found[name] = SuiteDataset(name, row, config)
     return found

@@ -60,8 +60,11 @@ class Question(Struct, frozen=True, kw_only=True):
             'user__birds.strict.layer6.limit10.bfloat16.json'
         """
         dataset = self.dataset
-        parts = [_part(dataset.id.removeprefix("arch/").strip("/"))]
-        parts += [_part(f"config-{dataset.config}")] if dataset.config not in (None, "default") else []
+        if dataset.suite:
+            parts = [_part(dataset.suite.replace(":", "/"))]
+        else:
+            parts = [_part(dataset.id.removeprefix("arch/").strip("/"))]
+            parts += [_part(f"config-{dataset.config}")] if dataset.config not in (None, "default") else []
         parts += [self.protocol["name"]] if self.protocol["name"] != PLAIN_PROTOCOL else []
         parts += [f"layer{self.layer}"] if self.layer != -1 else []
         parts += [f"limit{dataset.limit}"] if dataset.limit else []

@@ -54,12 +54,13 @@ class ExcludedClip(Struct, frozen=True):
 
 class DatasetFacts(Struct, frozen=True, kw_only=True):
     """The data. `fingerprint` covers every clip's id, audio, split, group and labels; `n_clips` were scored, of `n_clips_expected` in
-    the full corpus; `options` are the columns and splits that were named; `excluded_clips` are all that were left out, with the reason,
+    the full corpus; `suite` is the name by which a suite knows it; `options` are the columns and splits that were named; `excluded_clips` are all that were left out, with the reason,
     `missing_clips` those of them that were not there when the corpus was prepared."""
 
     id: str
     task: Literal["single_label", "multi_label"]
     n_clips: Count
+    suite: str | None = None
     config: str | None = None
     revision: str | None = None
     fingerprint: str | None = None
@@ -152,7 +153,9 @@ class Result(Struct, frozen=True, kw_only=True):
 
     @property
     def corpus(self) -> str:
-        """The corpus as tables name it: without the namespace `arch/`, with the config of a dataset that has several."""
+        """The corpus as tables name it: as its suite does, else without the namespace `arch/`, with the config of a dataset that has several."""
+        if self.dataset.suite:
+            return self.dataset.suite
         name, config = self.dataset.id.removeprefix("arch/"), self.dataset.config
         return f"{name} ({config})" if config and config != "default" and "/" in name else name
 

@@ -55,8 +55,11 @@ def choose_label(features: Mapping[str, Any], flag: str | None, there: str, find
     return None
 
 
-def read_labels(raw: RawDataset, column: str, separator: str | None, findings: Findings) -> Labels | None:
-    """The labels of all splits, by one list of names. None, and a problem, where the column holds no labels.
+def read_labels(
+    raw: RawDataset, column: str, separator: str | None, findings: Findings, without: Sequence[str] = ()
+) -> Labels | None:
+    """The labels of all splits, by one list of names, less those `without` which no clip has any more. None, and a problem, where the column
+    holds no labels.
 
     Names are aligned: where splits order their classes otherwise, the first split's order holds.
     """
@@ -67,7 +70,7 @@ def read_labels(raw: RawDataset, column: str, separator: str | None, findings: F
             return None
         cells[split] = found
     several = any(isinstance(cell, tuple) for part in cells.values() for cell in part)
-    names = _all_names(raw, column, cells)
+    names = [name for name in _all_names(raw, column, cells) if name not in without]
     if len(names) < 2:
         findings.problem(f"{column} has {len(names)} classes{f' ({names[0]})' if names else ''}: nothing to tell apart")
         return None

@@ -18,13 +18,15 @@ class ReadingOptions:
     """Names of columns and splits; each is a flag of the main job.
 
     A name of None is looked for. "none" goes without it, for the columns of folds, groups and ids. `splits` maps "train", "validation" and
-    "test" to the dataset's own names: a dict, or as text "train=NAME,test=NAME". `label_separator` parts a text into several labels.
+    "test" to the dataset's own names: a dict, or as text "train=NAME,test=NAME". `label_separator` parts a text into several labels. `without_labels`
+    are classes whose clips are left out, with ";" between.
     """
 
     config: str | None = None
     audio_column: str | None = None
     label_column: str | None = None
     label_separator: str | None = None
+    without_labels: str | None = None
     fold_column: str | None = None
     group_column: str | None = None
     id_column: str | None = None
@@ -40,6 +42,10 @@ class ReadingOptions:
     def named_splits(self) -> dict[str, str]:
         """Our name of a split -> the dataset's own."""
         return parse_splits(self.splits)
+
+    @property
+    def labels_left_out(self) -> tuple[str, ...]:
+        return tuple(name.strip() for name in (self.without_labels or "").split(";") if name.strip())
 
     @property
     def names_columns(self) -> bool:

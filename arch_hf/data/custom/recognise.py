@@ -1,6 +1,7 @@
 """From a dataset's own columns and splits to ours."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, List, Value
 
@@ -31,6 +32,8 @@ def recognise(raw: RawDataset, options: ReadingOptions, findings: Findings) -> R
     audio = choose_audio(raw.features, options.audio_column, there, findings)
     others = {name: feature for name, feature in raw.features.items() if name != audio}
     label = choose_label(others, options.label_column, there, findings)
+    if label and options.labels_left_out:
+        raw = _leave_out(raw, label, options.labels_left_out, findings)
     taken = [name for name in (audio, label) if name]
     group = choose_groups(raw, options.group_column, taken, there, findings)
     fold = choose_folds(raw, options.fold_column, [*taken, *([group] if group else [])], there, findings)
@@ -39,12 +42,27 @@ def recognise(raw: RawDataset, options: ReadingOptions, findings: Findings) -> R
     labels = None
     if label and plans:
         used = {plan.source: raw.splits[plan.source] for plan in plans}
-        labels = read_labels(RawDataset(raw.id, used), label, options.label_separator, findings)
+        labels = read_labels(
+            RawDataset(raw.id, used), label, options.label_separator, findings, options.labels_left_out
+        )
     if audio is None or label is None or labels is None or findings.problems:
         return None
     columns = {"audio": audio, "label": label, "fold": fold, "group": group, "clip_id": clip_id}
     _note_choice(raw, columns, labels, plans, findings)
     return Recognised(_our_dataset(raw, columns, labels, plans), _facts(raw, labels, plans), columns)
+
+
+def _leave_out(raw: RawDataset, column: str, names: Sequence[str], findings: Findings) -> RawDataset:
+    """The same without the clips of some classes."""
+    values = {split: as_text(raw.column(split, column), part.features[column]) for split, part in raw.splits.items()}
+    for name in names:
+        if not any(name in part for part in values.values()):
+            findings.problem(f"{column}: no clip has the label {name!r}, which is to be left out")
+    kept = {split: [i for i, value in enumerate(part) if value not in names] for split, part in values.items()}
+    n_left_out = sum(len(part) for part in values.values()) - sum(map(len, kept.values()))
+    findings.note(f"{column}: clips left out for their label ({', '.join(names)}): {n_left_out}")
+    splits = {s: part if len(kept[s]) == len(part) else part.select(kept[s]) for s, part in raw.splits.items()}
+    return replace(raw, splits=splits)
 
 
 def _note_choice(raw: RawDataset, columns: dict, labels: Labels, plans: list[SplitPlan], findings: Findings) -> None:
