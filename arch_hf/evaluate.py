@@ -25,7 +25,7 @@ from arch_hf.embedding.corpus import CorpusEmbeddings, EmbeddingCost, embed_corp
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
 from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, jobs_for
-from arch_hf.probing.record import Scores
+from arch_hf.probing.record import Score, Scores
 from arch_hf.probing.scoring import score_layers
 from arch_hf.probing.splits import plan_folds
 from arch_hf.probing.task import ProbeTask
@@ -77,6 +77,7 @@ def evaluate_model(
     seeds: int = DEFAULT_SEEDS,
     probe: str = "linear",
     shots: Sequence[int] = (),
+    also: Sequence[str] = (),
     limit: int | None = None,
     streaming: bool = False,
     overwrite: bool = False,
@@ -101,6 +102,7 @@ def evaluate_model(
         seeds: probes per fold, each with its own seed.
         probe: "linear" (the protocol's), "knn", or "weighted_sum" (of all layers).
         shots: also score the probe on so many clips per class.
+        also: questions of the vectors as they are, without training: "retrieval", "clustering", "pairs".
         limit: at most so many clips per split: a quick look, not a score.
         streaming: read datasets from the Hub in passing, without a copy on disk.
         overwrite: compute again what there is a result of already.
@@ -138,6 +140,7 @@ def evaluate_model(
         seeds=seeds,
         probe=probe,
         shots=tuple(shots),
+        also=tuple(also),
         limit=limit,
         streaming=streaming,
         overwrite=overwrite,
@@ -246,6 +249,7 @@ def evaluate_corpus(
             scores, predictions = ranks.together(lambda: next(scored))
             probe_s = time.perf_counter() - start
             answer = assemble(questions[layer], embeddings, scores, probe_s, ranks, baseline)
+            answer = msgspec.structs.replace(answer, training_free=score_vectors(job, embeddings, layer, task, ranks))
             content = save(predictions, {"clip_ids": json.dumps(task.table.clip_id)})
             answers[layer], note = ranks.on_main(
                 partial(file_answer, questions[layer], answer, content, job.output_dir)
@@ -256,6 +260,19 @@ def evaluate_corpus(
     ranks.on_main(partial(rewrite, changed, job.output_dir))
     paths = tuple(question.path(job.output_dir) for question in questions.values())
     return CorpusRun(job, corpus.id, tuple(results.values()), paths, notes=tuple(notes))
+
+
+def score_vectors(
+    job: Job, embeddings: CorpusEmbeddings, layer: int, task: ProbeTask, ranks: Ranks
+) -> dict[str, dict[str, Score]]:
+    """What the vectors of a layer say without training, as far as the job asks for it: kind -> metric -> score."""
+    if not job.also:
+        return {}
+    from arch_hf.probing.training_free import training_free  # scikit-learn takes seconds to import
+
+    features = embeddings.read(layer)
+    found = ranks.share_out(job.also, lambda mine: [training_free(features, task, [kind]) for kind in mine])
+    return {kind: scores for part in found for kind, scores in part.items()}
 
 
 def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result]:

@@ -10,6 +10,7 @@ from arch_hf.errors import UserError, all_of
 from arch_hf.files import default_cache_dir
 from arch_hf.names import public_name
 from arch_hf.probing.protocols import Protocol, get_protocol
+from arch_hf.probing.record import KINDS
 from arch_hf.probing.scoring import Probes
 
 DEFAULT_MODEL = "logmel"
@@ -23,7 +24,8 @@ class Job:
     """What was asked for of one model under one protocol; each field is a flag of the main job.
 
     `model_name` is what results call the model, by default its id; `dtype` None is what the launcher's `--mixed_precision` says, else float32;
-    `batch_seconds` is the audio that goes through the model at once, None what suits the device. `dataset_options` name the columns and splits of
+    `also` are questions of the vectors as they are (see
+    `arch_hf.probing.training_free`); `batch_seconds` is the audio that goes through the model at once, None what suits the device. `dataset_options` name the columns and splits of
     a dataset that is not built in (see `load_corpus`).
     """
 
@@ -43,12 +45,20 @@ class Job:
     trust_remote_code: bool = False
     probe: str = "linear"
     shots: tuple[int, ...] = ()
+    also: tuple[str, ...] = ()
     dtype: str | None = None
     batch_seconds: float | None = None
     dataset_options: dict = field(default_factory=dict)
 
     def __post_init__(self):
-        all_of(self._check_numbers, lambda: self.rules, lambda: self.probes, self._check_layers, self._check_dtype)
+        all_of(
+            self._check_numbers,
+            lambda: self.rules,
+            lambda: self.probes,
+            self._check_layers,
+            self._check_also,
+            self._check_dtype,
+        )
 
     def _check_numbers(self) -> None:
         if self.limit is not None and self.limit < 1:
@@ -60,6 +70,12 @@ class Job:
         if self.probe == "weighted_sum" and self.layers != "last":
             raise UserError("--probe weighted_sum takes all layers together: leave out --layers")
         self._layer_numbers()
+
+    def _check_also(self) -> None:
+        if unknown := [kind for kind in self.also if kind not in KINDS]:
+            raise UserError(f"unknown --also {unknown[0]!r}: choose of {', '.join(KINDS)}")
+        if self.also and self.probe == "weighted_sum":
+            raise UserError("--also looks at the vectors of one layer, --probe weighted_sum takes all together")
 
     def _check_dtype(self) -> None:
         if self.dtype not in (None, *DTYPES):
@@ -99,6 +115,7 @@ class Job:
             "layers": "last",
             "trust_remote_code": False,
             "batch_seconds": None,
+            "also": (),
         }
         return replace(self, model_id=BASELINE_MODEL, dtype="float32", **plain)
 
@@ -111,7 +128,8 @@ class Job:
         block = self.rules.as_dict(corpus) | {"probe": self.probe, "seeds": self.seeds}
         if self.probe != "linear":
             block["name"] += f"-{self.probe}"
-        return block | ({"shots": list(self.shots)} if self.shots else {})
+        block |= {"shots": list(self.shots)} if self.shots else {}
+        return block | ({"also": list(self.also)} if self.also else {})
 
     def takes_last_only(self, layers: list[int]) -> bool:
         """Whether these layers can be scored from the last hidden state alone."""
@@ -141,6 +159,7 @@ class Job:
         parts += [] if dtype == "float32" else [dtype]
         parts += [] if self.seeds == DEFAULT_SEEDS else [f"seeds{self.seeds}"]
         parts += [f"shots{'-'.join(map(str, self.shots))}"] if self.shots else []
+        parts += [f"also-{'-'.join(self.also)}"] if self.also else []
         return (*parts, *(f"{key}-{value}" for key, value in self.named_columns.items()))
 
     @property

@@ -3,11 +3,12 @@
 import csv
 import hashlib
 import importlib.util
-import itertools
-from importlib.resources import files
+from importlib.resources import files as shipped
+from itertools import cycle, islice
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import raw_trees
 import yaml
@@ -31,7 +32,7 @@ ONE_SPLIT = dict.fromkeys(
     "train",
 ) | dict.fromkeys(["SpokenQAForIC", "VoxCelebSA", "INatSounds", "VoxPopuliAccentID"], "test")
 NUMBERS = ("target", "classID", "gender_id", "intent_class", "category", "instrument_source")
-ROWS = tuple(csv.DictReader((files("arch_hf.data") / "suites.csv").read_text(encoding="utf-8").splitlines()))
+ROWS = tuple(csv.DictReader((shipped("arch_hf.data") / "suites.csv").read_text(encoding="utf-8").splitlines()))
 NAMES = {row["name"]: row for row in ROWS}
 
 
@@ -52,66 +53,64 @@ def first_name(row: dict) -> str:
     return next(name for name in suite_datasets("mteb-audio") if name.split(":")[1] == row["name"])
 
 
-def make_split(row: dict, n: int, seed: int) -> bytes:
-    """A few clips in the shape of the row's dataset: its columns and the kind of its labels, as Parquet."""
-    column, classes = row["label_column"], ["aa", "bb", "cc"]
-    label, values = ClassLabel(names=classes), [i % 3 for i in range(n)]
+def label_column(row: dict, n: int) -> tuple:
+    """The kind and the values of a row's labels, of three classes."""
+    classes = ["aa", "bb", "cc"]
+    if row["task"] == "multi_label" and row["label_column"] == "ebird_code_multilabel":
+        return List(ClassLabel(names=classes)), [[i % 3] for i in range(n)]
+    if row["task"] == "multi_label":
+        return List(Value("string")), [classes[: 1 + i % 3] for i in range(n)]
     if row["without_labels"]:
-        label, values = (
-            Value("string"),
-            list(itertools.islice(itertools.cycle([*classes, *row["without_labels"].split(";")]), n)),
-        )
-    elif row["task"] == "multi_label":
-        label = List(label if column == "ebird_code_multilabel" else Value("string"))
-        values = [[i % 3] if isinstance(label.feature, ClassLabel) else classes[: 1 + i % 3] for i in range(n)]
-    elif column in NUMBERS:
-        label = Value("int64")
-    elif column not in ("label", "style"):
-        label, values = Value("string"), [classes[i % 3] for i in range(n)]
+        return Value("string"), list(islice(cycle([*classes, *row["without_labels"].split(";")]), n))
+    if row["label_column"] in NUMBERS:
+        return Value("int64"), [i % 3 for i in range(n)]
+    if row["label_column"] in ("label", "style"):
+        return ClassLabel(names=classes), [i % 3 for i in range(n)]
+    return Value("string"), [classes[i % 3] for i in range(n)]
+
+
+def make_split(rows: list[dict], n: int, seed: int) -> bytes:
+    """A few clips in the shape of the dataset of these rows, with the columns and the kinds of labels of all of them, as Parquet."""
     sounds = [raw_trees.sound(seed=seed + i, seconds=0.15) for i in range(n)]
-    data = {
-        row["audio_column"]: [{"bytes": sound, "path": f"{i}.wav"} for i, sound in enumerate(sounds)],
-        column: values,
-    }
-    features = {row["audio_column"]: Audio(), column: label}
-    for name, of in (("fold_column", lambda i: i // 3 % 3 + 1), ("group_column", lambda i: i)):
-        if row[name]:
-            data[row[name]], features[row[name]] = [of(i) for i in range(n)], Value("int64")
-    features = Features(features)
-    table = pa.Table.from_pydict(data, features.arrow_schema)
+    audio = rows[0]["audio_column"]
+    data = {audio: [{"bytes": sound, "path": f"{i}.wav"} for i, sound in enumerate(sounds)]}
+    features = {audio: Audio()}
+    for row in rows:
+        features[row["label_column"]], data[row["label_column"]] = label_column(row, n)
+        for name, of in (("fold_column", lambda i: i // 3 % 3 + 1), ("group_column", lambda i: i)):
+            if row[name]:
+                data[row[name]], features[row[name]] = [of(i) for i in range(n)], Value("int64")
+    table = pa.Table.from_pydict(data, Features(features).arrow_schema)
     out = pa.BufferOutputStream()
-    pa.parquet.write_table(Dataset(table, info=datasets.DatasetInfo(features=features)).data.table, out)
+    pq.write_table(Dataset(table, info=datasets.DatasetInfo(features=Features(features))).data.table, out)
     return out.getvalue().to_pybytes()
 
 
 def on_hub(hub, rows=ROWS, revision=None, skip_config=False) -> None:
-    """A small dataset for each row, at the row's commit."""
-    import pyarrow.parquet  # noqa: F401
-
+    """A small dataset for each row, at the row's commit; rows of one dataset together."""
+    by_id: dict[str, list[dict]] = {}
     for row in rows:
-        splits = dict(part.split("=") for part in row["splits"].split(",")) if row["splits"] else {}
-        names = (
-            [*splits.values()] or [ONE_SPLIT[row["name"]]]
-            if row["name"] in ONE_SPLIT
-            else [*splits.values()] or ["train", "test"]
-        )
-        content = {name: make_split(row, 15, 20 * i + len(row["name"])) for i, name in enumerate(names)}
-        configs = row["configs"].split()[int(skip_config) :] or ["default"]
-        paths, card = {}, []
-        for config in configs[:2]:
-            card.append(
-                {"config_name": config, "data_files": [{"split": s, "path": f"{config}/{s}.parquet"} for s in content]}
-            )
-            paths |= {f"{config}/{split}.parquet": data for split, data in content.items()}
-        paths["README.md"] = f"---\n{yaml.safe_dump({'configs': card})}---\n".encode()
-        sha = revision or row["revision"]
-        repo = hub.repos.get(("datasets", row["id"])) or hub.create("datasets", row["id"])
-        repo.commits[sha] = {**repo.commits.get(sha, {}), **paths}
+        by_id.setdefault(row["id"], []).append(row)
+    for number, (repo_id, of_one) in enumerate(by_id.items()):
+        row = of_one[0]
+        if row["splits"]:
+            names = [part.partition("=")[2] for part in row["splits"].split(",")]
+        else:
+            names = [ONE_SPLIT[row["name"]]] if row["name"] in ONE_SPLIT else ["train", "test"]
+        content = {name: make_split(of_one, 15, 100 * number + 20 * i) for i, name in enumerate(names)}
+        files, configs = {}, []
+        for config in (row["configs"].split()[int(skip_config) :] or ["default"])[:2]:
+            paths = [{"split": split, "path": f"{config}/{split}.parquet"} for split in content]
+            configs.append({"config_name": config, "data_files": paths})
+            files |= {f"{config}/{split}.parquet": data for split, data in content.items()}
+        files["README.md"] = f"---\n{yaml.safe_dump({'configs': configs})}---\n".encode()
+        repo, sha = hub.create("datasets", repo_id), revision or row["revision"]
+        repo.commits[sha] = files
         repo.refs["main"] = sha
 
 
 def test_the_table_is_the_one_that_was_checked():
-    content = (files("arch_hf.data") / "suites.csv").read_bytes()
+    content = (shipped("arch_hf.data") / "suites.csv").read_bytes()
     assert hashlib.sha256(content).hexdigest() == DIGEST
     assert len(ROWS) == 50 and sum("maeb" in row["suites"].split() for row in ROWS) == 12
     for row in ROWS:

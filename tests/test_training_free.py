@@ -170,6 +170,23 @@ def test_intervals_hold_the_score_of_all_clips(monkeypatch):
     assert all(count >= 0.85 * draws for count in inside.values()), inside
 
 
+def test_the_main_job_asks_for_them(tmp_path):
+    from arch_hf.evaluate import evaluate_model
+    from arch_hf.results.table import remarks
+
+    options = {"limit": 12, "seeds": 1, "output_dir": str(tmp_path / "out"), "cache_dir": str(tmp_path / "cache")}
+    (plain,) = evaluate_model("logmel", ["synthetic_events"], **options)
+    assert plain.training_free == {}
+    (result,) = evaluate_model("logmel", ["synthetic_events"], **options, also=["pairs", "retrieval"])
+    assert set(result.training_free) == {"pairs", "retrieval"} and result.identity != plain.identity
+    assert set(result.training_free["retrieval"]) == {"map", "recall_at_1"}
+    assert any(line.startswith("synthetic_events: retrieval: map ") for line in remarks(result))
+    names = [path.name for path in (tmp_path / "out/logmel").glob("*.json")]
+    assert len(names) == 2 and any("also-pairs-retrieval" in name for name in names)
+    with pytest.raises(UserError, match="unknown --also .ranking."):
+        evaluate_model("logmel", ["synthetic_events"], also=["ranking"])
+
+
 def test_an_unknown_kind_is_named():
     features, targets = clouds(10, 2, 1.0)
     with pytest.raises(UserError, match="unknown evaluation 'ranking'"):

@@ -63,7 +63,7 @@ def add_question(parser) -> None:
         nargs="+",
         default=[],
         metavar="NAME",
-        help="named lists of datasets: arch (the twelve), events, music, speech ...; see: arch-hf list suites",
+        help="named lists of datasets: arch (the twelve), maeb, mteb-audio, events ..., or a file of your own: suite.csv; see: arch-hf list suites",
     )
     add("--data_dir", metavar="DIR", help="look for DIR/CORPUS before the Hub's arch/CORPUS")
     add("--limit", type=whole_number(1), metavar="N", help="at most N clips per split: a quick look, not a score")
@@ -85,6 +85,13 @@ def add_question(parser) -> None:
         default=[],
         metavar="N",
         help="also score the probe on N clips per class: --shots 1 5 10",
+    )
+    add(
+        "--also",
+        nargs="+",
+        default=[],
+        metavar="KIND",
+        help="also ask the vectors themselves, without training: retrieval clustering pairs",
     )
     add(
         "--seeds",
@@ -150,6 +157,7 @@ def jobs_of(args) -> list:
         **{name: getattr(args, name) for name in FIELDS},
         datasets=tuple(dict.fromkeys(datasets)),
         shots=tuple(args.shots),
+        also=tuple(args.also),
         dataset_options=reading_arguments(args),
     )
 

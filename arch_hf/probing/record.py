@@ -7,6 +7,7 @@ import numpy as np
 from msgspec import Meta, Struct
 
 Fraction = Annotated[float, Meta(ge=0, le=1)]
+KINDS = ("retrieval", "clustering", "pairs")  # of questions that need no training (see `arch_hf.probing.training_free`)
 Count = Annotated[int, Meta(ge=0)]
 
 

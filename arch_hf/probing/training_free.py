@@ -20,7 +20,7 @@ from sklearn.metrics import adjusted_mutual_info_score, average_precision_score,
 
 from arch_hf.errors import UserError
 from arch_hf.probing.metrics.scores import average_precision
-from arch_hf.probing.record import Score
+from arch_hf.probing.record import KINDS, Score
 from arch_hf.probing.statistics import unit_codes
 from arch_hf.probing.task import ProbeTask
 
@@ -36,7 +36,7 @@ def training_free(features: np.ndarray, task: ProbeTask, kinds: Sequence[str]) -
     Args:
         features: float32 [clips, dim], in the order of the task's table.
         task: the classes, and who trains and who tests.
-        kinds: of `KINDS`.
+        kinds: "retrieval", "clustering", "pairs".
 
     Raises:
         UserError: there is no such kind.
@@ -54,7 +54,7 @@ def training_free(features: np.ndarray, task: ProbeTask, kinds: Sequence[str]) -
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"unknown evaluation {unknown[0]!r}: choose of {', '.join(KINDS)}")
-    found = {kind: KINDS[kind](features, task) for kind in dict.fromkeys(kinds)}
+    found = {kind: _KINDS[kind](features, task) for kind in dict.fromkeys(kinds)}
     return {kind: scores for kind, scores in found.items() if scores}
 
 
@@ -136,11 +136,9 @@ def pairs(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     }
 
 
-KINDS: dict[str, Callable[[np.ndarray, ProbeTask], dict[str, Score]]] = {
-    "retrieval": retrieval,
-    "clustering": clustering,
-    "pairs": pairs,
-}
+_KINDS: dict[str, Callable[[np.ndarray, ProbeTask], dict[str, Score]]] = dict(
+    zip(KINDS, (retrieval, clustering, pairs), strict=True)
+)
 
 
 def _unit_length(features: np.ndarray) -> np.ndarray:

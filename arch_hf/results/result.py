@@ -135,6 +135,7 @@ class Result(Struct, frozen=True, kw_only=True):
     split_notes: tuple[str, ...] = ()
     bootstrap: dict[str, Any] = {}
     few_shot: dict[str, FewShot] = {}
+    training_free: dict[str, dict[str, Score]] = {}
     layer_curve: LayerCurve | None = None
     timing: Timing = Timing()
     identity: str | None = None

@@ -1,7 +1,8 @@
 """Results as a table on the terminal: the score, its floor and its published neighbour side by side."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from arch_hf.probing.record import Score
 from arch_hf.results.result import Result
 from arch_hf.results.text import METRIC_NAMES, align, percent
 from arch_hf.terminal import visible
@@ -50,6 +51,15 @@ def _few_shot(result: Result, shots: str) -> str:
     return "–" if block is None else f"{percent(block['mean'])} ± {percent(block['std'])}"
 
 
+def _training_free(scores: Mapping[str, Score]) -> str:
+    """Each metric with its interval."""
+    shown = []
+    for metric, score in scores.items():
+        low, high = score.ci95 or (None, None)
+        shown.append(f"{metric.replace('_', ' ')} {percent(score.mean)} ({percent(low)} – {percent(high)})")
+    return ", ".join(shown)
+
+
 def results_table(results: Sequence[Result]) -> str:
     """The table that the main job prints. Percentages; `std folds` and `std seeds` are the sample standard deviations over folds and over seeds,
     `N-shot` is the probe on N clips per class ± the standard deviation over draws, `floor` the majority class, `mfcc` the same probe on MFCC
@@ -67,6 +77,7 @@ def remarks(result: Result) -> list[str]:
         shown = "; ".join(f"{clip.clip_id}: {clip.reason}" for clip in excluded[:5])
         more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
         lines.append(f"{name}: {len(excluded)} clips not used: {shown}{more}")
+    lines += [f"{name}: {kind}: {_training_free(scores)}" for kind, scores in result.training_free.items()]
     if result.layer_curve and result.layer_curve.best is not None:
         best = result.layer_curve.best
         lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")
