@@ -24,9 +24,9 @@ from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding.corpus import CorpusEmbeddings, EmbeddingCost, embed_corpus, embedding_cost
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
-from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, jobs_for
-from arch_hf.probing.record import Score, Scores
-from arch_hf.probing.scoring import score_layers
+from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, by_model, jobs_for, listed
+from arch_hf.probing.record import Scores
+from arch_hf.probing.scoring import score_layers, score_vectors
 from arch_hf.probing.splits import plan_folds
 from arch_hf.probing.task import ProbeTask
 from arch_hf.results.filing import file_answer, find_answer, rewrite
@@ -126,9 +126,9 @@ def evaluate_model(
     if isinstance(datasets, (str, Path)):
         raise UserError(f"datasets is the text {str(datasets)!r}: give a list, [{str(datasets)!r}]")
     jobs = jobs_for(
-        _listed(model_id),
-        _listed(protocol),
-        _listed(model_name),
+        listed(model_id),
+        listed(protocol),
+        listed(model_name),
         datasets=tuple(map(str, datasets or ())),
         layers=layers if isinstance(layers, str) else ",".join(map(str, layers)),
         output_dir=str(output_dir),
@@ -153,25 +153,12 @@ def evaluate_model(
     return [result for run in runs for result in run.results]
 
 
-def _listed(value: str | Path | Sequence[str | Path] | None) -> list[str]:
-    if value is None:
-        return []
-    return [str(value)] if isinstance(value, (str, Path)) else [str(part) for part in value]
-
-
 def run_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusRun]:
     """Run the jobs, model by model and corpus by corpus: each model is loaded once, and the baseline is scored once on each corpus under each
     protocol. Whatever stops one corpus, or one model, does not stop the others."""
     baselines = Baselines(ranks)
     for its_jobs in by_model(jobs):
         yield from run_model(its_jobs, baselines, ranks)
-
-
-def by_model(jobs: Sequence[Job]) -> list[list[Job]]:
-    """The jobs of each model."""
-    return [
-        [job for job in jobs if job.model_id == model_id] for model_id in dict.fromkeys(job.model_id for job in jobs)
-    ]
 
 
 def run_model(jobs: Sequence[Job], baselines: "Baselines", ranks: Ranks) -> Iterator[CorpusRun]:
@@ -249,7 +236,8 @@ def evaluate_corpus(
             scores, predictions = ranks.together(lambda: next(scored))
             probe_s = time.perf_counter() - start
             answer = assemble(questions[layer], embeddings, scores, probe_s, ranks, baseline)
-            answer = msgspec.structs.replace(answer, training_free=score_vectors(job, embeddings, layer, task, ranks))
+            untrained = score_vectors(job.also, partial(embeddings.read, layer), task, ranks)
+            answer = msgspec.structs.replace(answer, training_free=untrained)
             content = save(predictions, {"clip_ids": json.dumps(task.table.clip_id)})
             answers[layer], note = ranks.on_main(
                 partial(file_answer, questions[layer], answer, content, job.output_dir)
@@ -260,19 +248,6 @@ def evaluate_corpus(
     ranks.on_main(partial(rewrite, changed, job.output_dir))
     paths = tuple(question.path(job.output_dir) for question in questions.values())
     return CorpusRun(job, corpus.id, tuple(results.values()), paths, notes=tuple(notes))
-
-
-def score_vectors(
-    job: Job, embeddings: CorpusEmbeddings, layer: int, task: ProbeTask, ranks: Ranks
-) -> dict[str, dict[str, Score]]:
-    """What the vectors of a layer say without training, as far as the job asks for it: kind -> metric -> score."""
-    if not job.also:
-        return {}
-    from arch_hf.probing.training_free import training_free  # scikit-learn takes seconds to import
-
-    features = embeddings.read(layer)
-    found = ranks.share_out(job.also, lambda mine: [training_free(features, task, [kind]) for kind in mine])
-    return {kind: scores for part in found for kind, scores in part.items()}
 
 
 def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result]:

@@ -24,8 +24,7 @@ class Job:
     """What was asked for of one model under one protocol; each field is a flag of the main job.
 
     `model_name` is what results call the model, by default its id; `dtype` None is what the launcher's `--mixed_precision` says, else float32;
-    `also` are questions of the vectors as they are (see
-    `arch_hf.probing.training_free`); `batch_seconds` is the audio that goes through the model at once, None what suits the device. `dataset_options` name the columns and splits of
+    `also` are questions of the vectors as they are (see `arch_hf.probing.training_free`); `batch_seconds` is the audio that goes through the model at once, None what suits the device. `dataset_options` name the columns and splits of
     a dataset that is not built in (see `load_corpus`).
     """
 
@@ -109,7 +108,7 @@ class Job:
 
     def baseline(self) -> "Job":
         """The same question asked of the baseline, beside whose score every other one stands."""
-        plain = {
+        plain: dict[str, Any] = {
             "model_name": None,
             "revision": None,
             "layers": "last",
@@ -169,6 +168,13 @@ class Job:
         return {key.removesuffix("_column"): str(value) for key, value in sorted(options.items())}
 
 
+def listed(value: str | Path | Sequence[str | Path] | None) -> list[str]:
+    """One value, several or none as a list of texts."""
+    if value is None:
+        return []
+    return [str(value)] if isinstance(value, (str, Path)) else [str(part) for part in value]
+
+
 def jobs_for(
     model_ids: Sequence[str], protocols: Sequence[str], model_names: Sequence[str] = (), **options: Any
 ) -> list[Job]:
@@ -201,3 +207,10 @@ def jobs_for(
         )
     )
     return jobs
+
+
+def by_model(jobs: Sequence[Job]) -> list[list[Job]]:
+    """The jobs of each model."""
+    return [
+        [job for job in jobs if job.model_id == model_id] for model_id in dict.fromkeys(job.model_id for job in jobs)
+    ]

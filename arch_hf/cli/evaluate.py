@@ -68,6 +68,11 @@ def add_question(parser) -> None:
     add("--data_dir", metavar="DIR", help="look for DIR/CORPUS before the Hub's arch/CORPUS")
     add("--limit", type=whole_number(1), metavar="N", help="at most N clips per split: a quick look, not a score")
     add("--streaming", action="store_true", help="read datasets from the Hub in passing, without a copy on disk")
+    _add_scoring(parser)
+    add_reading_arguments(parser)
+
+
+def _add_scoring(parser) -> None:
     add = parser.add_argument_group("scoring").add_argument
     add(
         "--protocol",
@@ -100,7 +105,6 @@ def add_question(parser) -> None:
         metavar="N",
         help="probes per fold, each with its own seed (default: 3)",
     )
-    add_reading_arguments(parser)
 
 
 def add_machine(parser) -> None:

@@ -19,6 +19,7 @@ from arch_hf.data.clip_index import MAX_SECONDS, ClipIndex, index_key, padded_se
 from arch_hf.data.custom.options import ReadingOptions
 from arch_hf.data.custom.raw import Findings, RawDataset, read_column
 from arch_hf.data.custom.recognise import FLAW_COLUMN, recognise
+from arch_hf.data.limit import spread
 from arch_hf.data.locate import locate
 from arch_hf.data.official.prepared import changed_shards, corpus_of_facts
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
@@ -187,10 +188,10 @@ def load_corpus(
 ) -> CorpusData:
     """Load a corpus by name, a dataset by Hub id, or a folder.
 
-    A dataset of a suite (`mteb-audio:ESC50`, see `arch_hf.data.suites`) is read as its row says. The twelve are looked for in `data_dir/NAME`, then in the folder `arch/NAME`, then on the Hub as `arch/NAME`. Any other `name` is
-    a folder or a file (also below `data_dir`) or a Hub id; what its columns and splits are is told from their types and names, and
-    `columns` name what cannot be told: `config`, `audio_column`, `label_column`, `label_separator`, `fold_column`, `group_column`,
-    `id_column` and `splits` (see `arch_hf.data.custom.options.ReadingOptions`).
+    A dataset of a suite (`mteb-audio:ESC50`, see `arch_hf.data.suites`) is read as its row says. The twelve are looked for in
+    `data_dir/NAME`, then in the folder `arch/NAME`, then on the Hub as `arch/NAME`. Any other `name` is a folder or a file (also below
+    `data_dir`) or a Hub id; what its columns and splits are is told from their types and names, and `columns` name what cannot be told:
+    the fields of `arch_hf.data.custom.options.ReadingOptions`, such as `label_column`.
 
     `limit` keeps that many clips of each split: those that spread over the classes most evenly, the first of each class in
     canonical order first. It is for a quick try; the scores mean nothing.
@@ -384,29 +385,9 @@ def _limited(data: CorpusData, limit: int) -> CorpusData:
     """At most `limit` clips of each split."""
     splits = np.array(data.table.split)
     kept = [
-        members[_spread(data.clips.select(members), limit)]
+        members[spread(data.clips.select(members), limit)]
         for members in (np.flatnonzero(splits == split) for split in dict.fromkeys(data.table.split))
     ]
     positions = np.concatenate(kept).tolist()
     flaws = {new: data.flaws[old] for new, old in enumerate(positions) if old in data.flaws}
     return replace(data, clips=data.clips.select(positions), table=data.table.select(positions), flaws=flaws)
-
-
-def _spread(clips: Dataset, limit: int) -> np.ndarray:
-    """Positions of `limit` clips that cover the classes evenly, in canonical order.
-
-    Each class's clips are counted 0, 1, 2, ... in order; the clips with the lowest counts are kept. A clip with several labels counts
-    for the rarest of them.
-    """
-    if "labels" in clips.features:
-        labels = [[label for label in found or () if label is not None] for found in read_column(clips, "labels")]
-        sizes = np.bincount(np.concatenate([np.asarray(found, np.int64) for found in labels]), minlength=1)
-        first = [min(found, key=lambda label: (sizes[label], label)) if found else -1 for found in labels]
-    else:
-        first = [-1 if label is None else label for label in read_column(clips, "label")]
-    seen: dict[int, int] = {}
-    counts = np.empty(len(first), np.int64)
-    for i, label in enumerate(first):
-        counts[i] = seen.get(label, 0)
-        seen[label] = counts[i] + 1
-    return np.sort(np.lexsort((np.array(first), counts))[:limit])

@@ -1,9 +1,9 @@
 """Suites: lists of datasets with a name, for `--suite NAME`, and the rows behind those that are not built in.
 
-A row says which dataset of the Hub, at which commit, and what in it is what. `suites.csv` holds mteb's 50 audio classification tasks ("mteb-audio"), those of
-MAEB among them ("maeb"); a file of one's own has the same columns, of which only `id` must be there. The facts are those of mteb's own task
-definitions (2.26.24), as the tests check where mteb is installed; where a task of mteb makes its labels anew as it loads, the row names the column that it
-makes them from. ESC-50 and UrbanSound8K keep their authors' folds, which mteb does not.
+A row says which dataset of the Hub, at which commit, and what in it is what. `suites.csv` holds mteb's 50 audio classification tasks
+("mteb-audio"), those of MAEB among them ("maeb"); a file of one's own has the same columns, of which only `id` must be there. The facts are
+those of mteb's own task definitions (2.26.24), as the tests check where mteb is installed; where a task of mteb makes its labels anew as it
+loads, the row names the column that it makes them from. ESC-50 and UrbanSound8K keep their authors' folds, which mteb does not.
 """
 
 import csv
@@ -14,7 +14,7 @@ from functools import cache
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError
@@ -67,7 +67,7 @@ class SuiteRow:
     without_labels: str = ""
     task: str = ""
     metric: str = ""
-    domain: str = "other"
+    domain: Literal["events", "music", "speech", "other"] = "other"
     licence: str = ""
     suites: str = ""
 
@@ -192,9 +192,10 @@ def _parse(lines: list[str], path: str) -> Iterator[SuiteRow]:
             where = f"{path}, line {table.line_num}"
             if None in values or None in values.values():
                 raise UserError(f"{where} has not as many fields as there are columns")
-            row = SuiteRow(
-                **{key: value.strip() for key, value in values.items() if value.strip()} | _id(values, where)
-            )
+            filled: dict[str, Any] = {key: value.strip() for key, value in values.items() if value.strip()}
+            if "id" not in filled:
+                raise UserError(f"{where} has no id: give the Hub id or the folder of the dataset")
+            row = SuiteRow(**filled)
             for key, choices in _CHOICES.items():
                 if getattr(row, key) not in choices:
                     raise UserError(
@@ -206,9 +207,3 @@ def _parse(lines: list[str], path: str) -> Iterator[SuiteRow]:
             yield row
     except csv.Error as error:
         raise UserError(f"{path}, line {table.line_num}: {error}") from None
-
-
-def _id(values: Mapping[str, str], where: str) -> dict[str, str]:
-    if not values.get("id", "").strip():
-        raise UserError(f"{where} has no id: give the Hub id or the folder of the dataset")
-    return {"id": values["id"].strip()}

@@ -10,6 +10,7 @@ files and scores under that name.
 
 import re
 import sys
+from typing import Any
 
 import numpy as np
 import torch
@@ -63,15 +64,17 @@ class FrozenEncoder(EncoderModule):
         return np.concatenate([piece.states for piece in frames])
 
 
-_PADDED: dict[
-    str, tuple[tuple[int, ...], list[int]]
-] = {}  # the shape of the last batch that X-ARES has padded, and where its clips end
+# The shape of the last batch that X-ARES has padded, and where its clips end.
+_PADDED: dict[str, tuple[tuple[int, ...], list[int]]] = {}
 
 
 def _watch_padding() -> None:
-    """Note where the clips of each batch end. X-ARES's own function knows it (`xares.audiowebdataset.pad`), its encoders do not; where it is no more, or
-    another program calls the encoder, a clip ends with its last sample that is not zero."""
-    module = sys.modules.get("xares.audiowebdataset")
+    """Note where the clips of each batch end.
+
+    X-ARES's own function knows it (`xares.audiowebdataset.pad`), its encoders do not. Where it is no more, or another program calls the
+    encoder, a clip ends with its last sample that is not zero.
+    """
+    module: Any = sys.modules.get("xares.audiowebdataset")
     original = getattr(module, "pad", None)
     if original is None or hasattr(original, "watched"):
         return
@@ -81,7 +84,7 @@ def _watch_padding() -> None:
         _PADDED["last"] = tuple(padded.shape), lengths.tolist()
         return padded, lengths
 
-    pad.watched = True
+    pad.watched = True  # type: ignore[attr-defined]
     module.pad = pad
 
 

@@ -1,6 +1,6 @@
 """From embeddings to the scores of one corpus: train the probes, test them, put all runs together."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -13,7 +13,7 @@ from arch_hf.probing import few_shot
 from arch_hf.probing.knn import knn
 from arch_hf.probing.linear import ProbeData, RunKey, apply_probe, train_probes
 from arch_hf.probing.protocols import Protocol
-from arch_hf.probing.record import Scores
+from arch_hf.probing.record import Score, Scores
 from arch_hf.probing.summary import few_shot_scores, summarise
 from arch_hf.probing.task import ProbeTask
 from arch_hf.probing.weighted_sum import weighted_sums
@@ -140,3 +140,21 @@ def _check_finite(features: np.ndarray, task: ProbeTask) -> None:
         raise UserError(
             f"the embedding of clip {task.table.clip_id[bad[0]]} is not finite ({len(bad)} such clips); check the encoder"
         )
+
+
+def score_vectors(
+    kinds: Sequence[str], read: Callable[[], np.ndarray], task: ProbeTask, ranks: Ranks
+) -> dict[str, dict[str, Score]]:
+    """What the vectors say without training: kind -> metric -> score. The processes share the kinds out, and each gets the whole.
+
+    Args:
+        kinds: of `arch_hf.probing.training_free`; where there are none, nothing is read.
+        read: gives the vectors, float32 [clips, dim], in the order of the task's table.
+    """
+    if not kinds:
+        return {}
+    from arch_hf.probing.training_free import training_free  # scikit-learn takes seconds to import
+
+    features = read()
+    found = ranks.share_out(kinds, lambda mine: [training_free(features, task, [kind]) for kind in mine])
+    return {kind: scores for part in found for kind, scores in part.items()}
