@@ -4,6 +4,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import time
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def test_every_example_is_understood():
     parsers = [build_parser()]
     while parsers:
         parser = parsers.pop()
-        name, *args = parser.example.split()
+        name, *args = shlex.split(parser.example)
         assert name == "arch-hf" and build_parser().parse_args(args).run
         choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
         parsers += [command for named in choices for command in named.values()]
