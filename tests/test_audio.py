@@ -269,6 +269,62 @@ def test_what_stands_behind_the_first_sound_is_noticed():
         decode(encode_flac(noisy(), 16000) * 2)
     with pytest.raises(AudioError, match="holds 4000 bytes more than its header knows of"):
         decode(written(noisy(), 16000, "AU", "PCM_16") + bytes(4000))
+    for container in (
+        "WAV",
+        "AIFF",
+        "W64",
+        "CAF",
+    ):  # another kind of file, which others would decode as samples of the first
+        with pytest.raises(AudioError, match="holds a second audio file behind the first: split them"):
+            decode(written(noisy(), 16000, container, "PCM_16") + written(noisy(), 16000, "CAF", "PCM_16"))
+    notes = b"LIST" + struct.pack("<I", 4) + b"INFO"
+    with pytest.raises(AudioError, match="holds a second audio file behind the first: split them"):
+        decode(wav(36 + 32000 + len(notes), 32000, pcm(noisy()) + notes) + encode_flac(noisy(), 16000))
+
+
+def voc_of_blocks(*blocks):
+    """Creative Voice as ffmpeg writes it: the first block says what the samples are, each that follows goes on with them."""
+    form = struct.pack("<IBBHI", 16000, 16, 1, 4, 0)
+    contents = [(9, form + blocks[0]), *((2, block) for block in blocks[1:])]
+    body = b"".join(bytes([kind]) + len(content).to_bytes(3, "little") + content for kind, content in contents)
+    return b"Creative Voice File\x1a\x1a\0\x14\x01\x1f\x11" + body + b"\0"
+
+
+def test_a_voc_of_several_blocks_is_not_read_with_their_heads_as_samples():
+    np.testing.assert_array_equal(decode(voc_of_blocks(pcm(noisy())))[0], noisy())
+    with pytest.raises(
+        AudioError, match=r"^a VOC file of several blocks, which libsndfile does not decode; convert it: ffmpeg"
+    ):
+        decode(voc_of_blocks(pcm(noisy()), pcm(noisy())))
+    begins_elsewhere = bytearray(voc_of_blocks(pcm(noisy())))
+    begins_elsewhere[21] = 0x90
+    with pytest.raises(AudioError, match="^truncated: the file ends before its audio begins$"):
+        decode(bytes(begins_elsewhere))
+
+
+def test_a_header_that_contradicts_itself_is_noticed():
+    clip = bytearray(encode_wav(noisy(), 16000))
+    for where, value, reason in (
+        (22, 27, "^damaged: its header says 27 channels of 16 bits in blocks of 2 bytes$"),
+        (34, 24, "^damaged: its header says 1 channels of 24 bits in blocks of 2 bytes$"),
+    ):
+        damaged = bytearray(clip)
+        damaged[where : where + 2] = struct.pack("<H", value)
+        with pytest.raises(AudioError, match=reason):
+            decode(bytes(damaged))
+    au = bytearray(written(noisy(), 16000, "AU", "PCM_16"))
+    au[20:24] = struct.pack(">I", 215)
+    with pytest.raises(AudioError, match="^claims 215 channels$"):
+        decode(bytes(au))
+    au[4:12] = struct.pack(">II", 5_000_000, 0xFFFFFFFF)
+    with pytest.raises(AudioError, match="^truncated: the file ends before its audio begins$"):
+        decode(bytes(au))
+    aiff = written(noisy(), 16000, "AIFF", "PCM_16")
+    common = aiff.index(b"COMM")
+    short = b"FORM" + struct.pack(">I", 0xFFFFFFFF) + b"AIFFSSND" + struct.pack(">I", 0xFFFFFFFF) + bytes(8)
+    for content in (short, aiff[:common] + b"COMM" + struct.pack(">I", 2) + b"\0\1" + b"SSND\xff\xff\xff\xff\0"):
+        with pytest.raises(AudioError):
+            decode(content)
 
 
 def test_pages_and_blocks_that_are_damaged_are_noticed():

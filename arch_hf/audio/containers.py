@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from arch_hf.audio.foreign import CONVERT
 from arch_hf.audio.parts import Part, Source, check_whole
 from arch_hf.errors import AudioError
 
@@ -19,6 +20,7 @@ _PLACEHOLDERS = (0x7F000000, 0x7FFF0000, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 2_0
 _HEADER = 4096
 _MOST_CHUNKS = 10_000
 _UNKNOWN_64 = 1 << 62
+_VOC_SOUND = (1, 2, 3, 6, 9)  # samples, more of them, silence, the begin of a loop, samples
 
 
 def is_placeholder(stated: int) -> bool:
@@ -34,6 +36,8 @@ def is_placeholder(stated: int) -> bool:
 def _data(stated: int, start: int, source: Source, to_the_end: bool = False) -> int | None:
     """Bytes of audio from `start` on, where the header does not know how many; None where it does, and they are there."""
     present = source.size - start
+    if present < 0:
+        raise AudioError("truncated: the file ends before its audio begins")
     if is_placeholder(stated) and stated > present:
         return present
     check_whole(stated, present, to_the_end)
@@ -70,14 +74,17 @@ def riff(source: Source, start: int) -> Part:
     long = kind == b"RF64" and size == 0xFFFFFFFF and len(source.at(ds64, 24)) == 24 and ds64 > 0
     stated = struct.unpack("<8xQ8x", source.at(ds64, 24))[0] if long else size
     present = source.size - place
+    form = source.at(chunks.get(b"fmt ", (0, 0))[0], 16) if b"fmt " in chunks else b""
+    _check_form(form, order)
     if stated == 0 and present and riff_size + 8 != source.size - start:
         unknown: int | None = present  # the program wrote the header, and never came back to it
     else:
         unknown = _data(stated, place, source)
     if unknown is None:
-        _nothing_behind(source, place + stated + stated % 2, (b"RIFF", b"RIFX", b"RF64"))
-        if kind == b"RIFF" and b"fmt " in chunks:
-            _check_adpcm(source.at(chunks[b"fmt "][0], 16), source, place, stated)
+        _nothing_behind(source, place + stated + stated % 2)
+        _nothing_behind(source, start + 8 + riff_size + riff_size % 2)
+        if kind == b"RIFF":
+            _check_adpcm(form, source, place, stated)
         return Part(start, source.size)
     if long:
         patches = (ds64, struct.pack("<QQQ", source.size - start - 8, unknown, 0))
@@ -85,6 +92,16 @@ def riff(source: Source, start: int) -> Part:
     sizes = (start + 4, source.size - start - 8), (place - 4, unknown)
     patched = tuple((where, struct.pack(f"{order}I", min(n, 0xFFFFFFFF))) for where, n in sizes)
     return Part(start, source.size, patches=patched)
+
+
+def _check_form(form: bytes, order: str) -> None:
+    """Refuse a header that contradicts itself: libsndfile would go by the number of channels, others by the size of a block."""
+    if len(form) < 16:
+        return
+    tag, channels, _, _, block, bits = struct.unpack(f"{order}HHIIHH", form)
+    plain = tag in (1, 3, 6, 7, 0xFFFE)  # whole numbers, floats, A-law, mu-law, extensible
+    if plain and block and channels and (block % channels or 8 * block < channels * bits):
+        raise AudioError(f"damaged: its header says {channels} channels of {bits} bits in blocks of {block} bytes")
 
 
 def _check_adpcm(form: bytes, source: Source, start: int, stated: int) -> None:
@@ -105,8 +122,29 @@ def _check_adpcm(form: bytes, source: Source, start: int, stated: int) -> None:
         raise AudioError(f"damaged: {wrong.sum()} of its {len(blocks)} blocks cannot be what an encoder wrote")
 
 
-def _nothing_behind(source: Source, end: int, magics: tuple[bytes, ...]) -> None:
-    if source.at(end, 4) in magics:
+# Of the files that one finds behind another, where something has joined them.
+_MAGICS = (
+    b"RIFF",
+    b"RIFX",
+    b"RF64",
+    b"FORM",
+    b"riff",
+    b".snd",
+    b"dns.",
+    b"caff",
+    b"NIST",
+    b"Crea",
+    b"2BIT",
+    b"fLaC",
+    b"OggS",
+    b" paf",
+    b"fap ",
+    b"PVF1",
+)
+
+
+def _nothing_behind(source: Source, end: int) -> None:
+    if source.at(end, 4) in _MAGICS:
         raise AudioError("holds a second audio file behind the first: split them")
 
 
@@ -117,7 +155,7 @@ def iff(source: Source, start: int) -> Part:
     place, size = chunks[data]
     unknown = _data(size, place, source)
     if unknown is None:
-        _nothing_behind(source, place + size + size % 2, (b"FORM",))
+        _nothing_behind(source, place + size + size % 2)
         return Part(start, source.size if data == b"SSND" else min(source.size, place + size))
     patches = [(start + 4, struct.pack(">I", source.size - start - 8)), (place - 4, struct.pack(">I", unknown))]
     if b"COMM" in chunks:
@@ -137,6 +175,7 @@ def w64(source: Source, start: int) -> Part:
             stated = size - 24 if size else _UNKNOWN_64
             unknown = _data(stated, place + 24, source)
             if unknown is None:
+                _nothing_behind(source, place + -(-size // 8) * 8)
                 return Part(start, min(source.size, place + size))
             sizes = (start + 16, source.size - start), (place + 16, unknown + 24)
             return Part(start, source.size, patches=tuple((where, struct.pack("<Q", n)) for where, n in sizes))
@@ -167,6 +206,7 @@ def caf(source: Source, start: int) -> Part:
         if name == b"data":
             unknown = _data(size if size >= 0 else _UNKNOWN_64, place + 12, source)
             if unknown is None:
+                _nothing_behind(source, place + 12 + size)
                 return Part(start, source.size)
             return Part(start, source.size, patches=((place + 4, struct.pack(">q", unknown)),))
         if size < 0:
@@ -188,8 +228,10 @@ def nist(source: Source, start: int) -> Part:
 
 
 def voc(source: Source, start: int) -> Part:
-    """Creative Voice: blocks of audio, silence and marks; a block of kind 0 ends the file."""
+    """Creative Voice: blocks of audio, silence and marks; a block of kind 0 ends the file. libsndfile reads one block of audio, and takes what
+    stands behind it, the next block's head included, for more samples of it."""
     place = start + int.from_bytes(source.at(start + 20, 2), "little")
+    end: int | None = None  # of the one block of audio
     while len(head := source.at(place, 4)) >= 1 and head[0] != 0:
         if len(head) < 4:
             raise AudioError("truncated: the file ends within a block")
@@ -197,7 +239,12 @@ def voc(source: Source, start: int) -> Part:
         if size < 0xFFFFFF - _HEADER:  # else unknown: written to a pipe
             check_whole(size, source.size - place - 4)
         place += 4 + size
-    return Part(start, min(source.size, place + 1))
+        if head[0] in _VOC_SOUND and end is not None:
+            raise AudioError(f"a VOC file of several blocks, {CONVERT}")
+        end = place if head[0] in _VOC_SOUND else end
+    if end is None:
+        raise AudioError("truncated: the file ends before its audio begins")
+    return Part(start, min(source.size, end + 1))
 
 
 def avr(source: Source, start: int) -> Part:

@@ -1,5 +1,6 @@
 """From a clip's bytes to mono samples: all of them, or only as many as are used."""
 
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from arch_hf.errors import AudioError
 DECODER = f"soundfile-mono-mean+soxr-{RESAMPLER_QUALITY}-2"
 
 _RATES = 100, 10_000_000  # Hz; beyond, a header is wrong, and resampling would take gigabytes
+_MOST_CHANNELS = 64  # the largest arrays of microphones; beyond, a header is wrong
 _BLOCK_SAMPLES = 1 << 22  # decoded at a time, all channels together
 
 
@@ -56,7 +58,10 @@ def _parts(source: Source, thorough: bool) -> list[Part]:
         if not head:
             raise AudioError("truncated: the file ends with its ID3 tag")
     if reader := reader_of(head):
-        return [reader(source, start)]
+        try:
+            return [reader(source, start)]
+        except struct.error:  # a field that the file is too short for, or a size that does not fit into one
+            raise AudioError("damaged: its header does not fit to the file") from None
     if head[:4] == b"fLaC":
         return flac(source, start, thorough)
     if head[:4] == b"OggS":
@@ -76,6 +81,8 @@ def _opened(source: Source, part: Part) -> Iterator[_Forward]:
     with file:
         if not _RATES[0] <= file.samplerate <= _RATES[1]:
             raise AudioError(f"claims a sampling rate of {file.samplerate} Hz")
+        if file.channels > _MOST_CHANNELS:
+            raise AudioError(f"claims {file.channels} channels")
         yield file
 
 
