@@ -1,14 +1,15 @@
 """How fast audio is decoded, against a plain way in the same run: soundfile's whole read, numpy's mean, soxr, then the cut.
 
-    python benchmarks/decoding.py [--rounds 7]             clips in memory, one core
+    python benchmarks/decoding.py [--rounds 7] [--before FILE]     clips in memory, one core
     python benchmarks/decoding.py hours FOLDER             the main job on a day of FLAC (59 MB) against half a minute, in processes of their own
 
-The plain way is what the package did before it looked at containers. The first prints milliseconds of processor time per clip, alternating, the least of the
+The plain way is what the package did before it looked at containers; `--before` times the `arch_hf/audio.py` of an older version instead. The first prints milliseconds of processor time per clip, alternating, the least of the
 rounds, and checks that both give the same samples. The second writes two small datasets below FOLDER and prints processor time and
 peak memory of `arch-hf evaluate`.
 """
 
 import argparse
+import importlib.util
 import io
 import resource
 import subprocess
@@ -27,7 +28,7 @@ KINDS = (("WAV", "PCM_16"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("MP3", "MPEG
 CLIPS = ((16000, 1, 5), (44100, 1, 5), (48000, 2, 10), (44100, 2, 30))  # Hz, channels, seconds
 
 
-def plain(content: bytes) -> np.ndarray:
+def plain_way(content: bytes) -> np.ndarray:
     with soundfile.SoundFile(io.BytesIO(content)) as file:
         samples, rate = file.read(dtype="float32", always_2d=True), file.samplerate
     mono = samples[:, 0] if samples.shape[1] == 1 else samples.mean(axis=1, dtype=np.float32)
@@ -52,7 +53,17 @@ def milliseconds(ways: dict, content: bytes, rounds: int) -> dict[str, float]:
     return least
 
 
-def decode(rounds: int) -> None:
+def of_older_version(path: Path):
+    """`load_audio` of an older `audio.py`, at the rate of all."""
+    spec = importlib.util.spec_from_file_location("older_audio", path)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # its dataclasses ask for it
+    spec.loader.exec_module(module)
+    return lambda content: module.load_audio(content, RATE)
+
+
+def decode(rounds: int, before: Path | None) -> None:
+    plain = of_older_version(before) if before else plain_way
     ways = {
         "plain": plain,
         "whole": lambda content: load_audio(content, RATE),
@@ -109,8 +120,10 @@ def one(folder: Path, protocol: str) -> None:
     main(
         ["evaluate", "--model_id", "logmel", "--seeds", "1", "--protocol", protocol, "--datasets", str(folder), *flags]
     )
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(f"{time.process_time() - start:.1f} s of processor time, peak {peak:.0f} MB")
+    peak, of_child = (
+        resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    print(f"{time.process_time() - start:.1f} s of processor time, peak {peak:.0f} MB (of a child {of_child:.0f} MB)")
 
 
 def main() -> None:
@@ -118,10 +131,11 @@ def main() -> None:
     parser.add_argument("what", nargs="?", default="decode", choices=["decode", "hours", "one"])
     parser.add_argument("folder", nargs="?", type=Path)
     parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--before", type=Path)
     parser.add_argument("--protocol", default="strict")
     args = parser.parse_args()
     if args.what == "decode":
-        decode(args.rounds)
+        decode(args.rounds, args.before)
     elif args.what == "hours":
         hours(args.folder)
     else:
