@@ -298,7 +298,7 @@ def test_a_voc_of_several_blocks_is_not_read_with_their_heads_as_samples():
         decode(voc_of_blocks(pcm(noisy()), pcm(noisy())))
     begins_elsewhere = bytearray(voc_of_blocks(pcm(noisy())))
     begins_elsewhere[21] = 0x90
-    with pytest.raises(AudioError, match="^truncated: the file ends before its audio begins$"):
+    with pytest.raises(AudioError, match=r"^truncated: the file ends before its audio begins$"):
         decode(bytes(begins_elsewhere))
 
 
@@ -314,10 +314,10 @@ def test_a_header_that_contradicts_itself_is_noticed():
             decode(bytes(damaged))
     au = bytearray(written(noisy(), 16000, "AU", "PCM_16"))
     au[20:24] = struct.pack(">I", 215)
-    with pytest.raises(AudioError, match="^claims 215 channels$"):
+    with pytest.raises(AudioError, match=r"^claims 215 channels$"):
         decode(bytes(au))
     au[4:12] = struct.pack(">II", 5_000_000, 0xFFFFFFFF)
-    with pytest.raises(AudioError, match="^truncated: the file ends before its audio begins$"):
+    with pytest.raises(AudioError, match=r"^truncated: the file ends before its audio begins$"):
         decode(bytes(au))
     aiff = written(noisy(), 16000, "AIFF", "PCM_16")
     common = aiff.index(b"COMM")
