@@ -8,12 +8,12 @@ main process alone writes results and prints.
 
 import json
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 from safetensors.numpy import save
@@ -21,10 +21,10 @@ from safetensors.numpy import save
 from arch_hf.data import CorpusData, load_corpus
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
-from arch_hf.embedding.corpus import CorpusEmbeddings, EmbeddingCost, embed_corpus, embedding_cost
+from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
-from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, DEFAULT_SEEDS, Job, by_model, jobs_for, listed
+from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job, as_fields, by_model, jobs_for, listed, with_options
 from arch_hf.probing.record import Scores
 from arch_hf.probing.scoring import score_layers, score_vectors
 from arch_hf.probing.splits import plan_folds
@@ -35,6 +35,11 @@ from arch_hf.results.question import Question
 from arch_hf.results.result import DatasetFacts, ExcludedClip, ModelFacts, Result, Timing, dataset_id
 from arch_hf.results.table2 import beside_published, published_score
 from arch_hf.results.trace import environment
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from arch_hf.job import JobOptions
 
 
 @dataclass(frozen=True)
@@ -50,39 +55,14 @@ class CorpusRun:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
-class CorpusPlan:
-    """What a corpus would cost one job, or the error that would stop it; where the model could not be used, `corpus` is None."""
-
-    job: Job
-    corpus: str | None
-    cost: EmbeddingCost | None = None
-    error: UserError | None = None
-
-
 def evaluate_model(
     model_id: str | Path | Sequence[str | Path] = DEFAULT_MODEL,
     datasets: Sequence[str | Path] | None = None,
     *,
     protocol: str | Sequence[str] = "arch-v1",
-    layers: str | Sequence[int] = "last",
-    output_dir: str | Path = "results",
-    cache_dir: str | Path | None = None,
-    device: str | None = None,
-    dtype: str | None = None,
-    batch_seconds: float | None = None,
-    revision: str | None = None,
     model_name: str | Sequence[str] | None = None,
-    data_dir: str | Path | None = None,
-    seeds: int = DEFAULT_SEEDS,
-    probe: str = "linear",
-    shots: Sequence[int] = (),
-    also: Sequence[str] = (),
-    limit: int | None = None,
-    streaming: bool = False,
-    overwrite: bool = False,
-    trust_remote_code: bool = False,
-    dataset_options: Mapping[str, str] | None = None,
+    device: str | None = None,
+    **options: "Unpack[JobOptions]",
 ) -> list[Result]:
     """Evaluate frozen encoders; returns the results, one per model, corpus, protocol and layer. They are also written to `output_dir`.
 
@@ -125,32 +105,16 @@ def evaluate_model(
     """
     if isinstance(datasets, (str, Path)):
         raise UserError(f"datasets is the text {str(datasets)!r}: give a list, [{str(datasets)!r}]")
-    jobs = jobs_for(
-        listed(model_id),
-        listed(protocol),
-        listed(model_name),
-        datasets=tuple(map(str, datasets or ())),
-        layers=layers if isinstance(layers, str) else ",".join(map(str, layers)),
-        output_dir=str(output_dir),
-        cache_dir=None if cache_dir is None else str(cache_dir),
-        dtype=dtype,
-        batch_seconds=batch_seconds,
-        revision=revision,
-        data_dir=None if data_dir is None else str(data_dir),
-        seeds=seeds,
-        probe=probe,
-        shots=tuple(shots),
-        also=tuple(also),
-        limit=limit,
-        streaming=streaming,
-        overwrite=overwrite,
-        trust_remote_code=trust_remote_code,
-        dataset_options=dict(dataset_options or {}),
-    )
+    fields = {"datasets": tuple(map(str, datasets or ())), **as_fields(options)}
+    jobs = jobs_for(listed(model_id), listed(protocol), listed(model_name), **fields)
     runs = list(run_jobs(jobs, Ranks.launched(device)))
     if failed := [f"{run.corpus}: {run.error}" if run.corpus else str(run.error) for run in runs if run.error]:
         raise UserErrors(failed) if len(failed) > 1 else UserError(*failed)
     return [result for run in runs for result in run.results]
+
+
+# So that help() and an editor name them all, with what they are by default.
+evaluate_model.__signature__ = with_options(evaluate_model)  # type: ignore[attr-defined]
 
 
 def run_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusRun]:
@@ -373,23 +337,3 @@ def assemble(
         environment=environment(ranks, question.embedding["dtype"]) | {"embedded_by": embeddings.made_by},
     )
     return msgspec.structs.replace(result, published=beside_published(result))
-
-
-def plan_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusPlan]:
-    """What the jobs would have to do, without doing it."""
-    for its_jobs in by_model(jobs):
-        first = its_jobs[0]
-        try:
-            encoder = load_encoder(first, ranks)
-            layers = first.chosen_layers(encoder.n_layers)
-        except UserError as error:
-            yield CorpusPlan(first, None, error=error)
-            continue
-        for name in first.corpora:
-            try:
-                corpus = load_clips(first, name, ranks)
-            except UserError as error:
-                yield CorpusPlan(first, name, error=error)
-                continue
-            for job in its_jobs:
-                yield CorpusPlan(job, name, embedding_cost(encoder, corpus, settings_for(job, corpus, layers)))

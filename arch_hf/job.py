@@ -1,9 +1,10 @@
 """What the main job is asked to do."""
 
-from collections.abc import Sequence
+import inspect
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError, all_of
@@ -173,6 +174,60 @@ def listed(value: str | Path | Sequence[str | Path] | None) -> list[str]:
     if value is None:
         return []
     return [str(value)] if isinstance(value, (str, Path)) else [str(part) for part in value]
+
+
+class JobOptions(TypedDict, total=False):
+    """What may be asked of every job, in the forms in which Python code has it; the meanings are those of `Job`'s fields."""
+
+    layers: str | Sequence[int]
+    output_dir: str | Path
+    cache_dir: str | Path | None
+    dtype: str | None
+    batch_seconds: float | None
+    revision: str | None
+    data_dir: str | Path | None
+    seeds: int
+    probe: str
+    shots: Sequence[int]
+    also: Sequence[str]
+    limit: int | None
+    streaming: bool
+    overwrite: bool
+    trust_remote_code: bool
+    dataset_options: Mapping[str, str] | None
+
+
+def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options in the form that `Job` keeps.
+
+    Raises:
+        UserError: there is no such option; all that are not there are named.
+
+    Example:
+        >>> as_fields({"layers": [0, 6], "shots": [5], "cache_dir": None})
+        {'layers': '0,6', 'shots': (5,), 'cache_dir': None}
+    """
+    if unknown := [name for name in options if name not in JobOptions.__annotations__]:
+        raise UserError(f"no option {', '.join(unknown)}: there are {', '.join(JobOptions.__annotations__)}")
+    forms: dict[str, Callable] = {
+        "layers": lambda value: value if isinstance(value, str) else ",".join(map(str, value)),
+        "shots": tuple,
+        "also": tuple,
+        "dataset_options": lambda value: dict(value or {}),
+    }
+    forms |= dict.fromkeys(("output_dir", "cache_dir", "data_dir"), lambda value: None if value is None else str(value))
+    return {name: forms.get(name, lambda same: same)(value) for name, value in options.items()}
+
+
+def with_options(function: Callable) -> inspect.Signature:
+    """The signature of a function whose `**options` are `JobOptions`, with each of them and its default spelled out."""
+    plain, job = inspect.signature(function), Job()
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=getattr(job, name), annotation=annotation)
+        for name, annotation in JobOptions.__annotations__.items()
+    ]
+    named = [value for value in plain.parameters.values() if value.kind is not inspect.Parameter.VAR_KEYWORD]
+    return plain.replace(parameters=[*named, *options])
 
 
 def jobs_for(

@@ -33,6 +33,13 @@ def add_parser(subparsers) -> None:
 
 def add_question(parser) -> None:
     """The flags that say what is asked: which models, on what, scored how."""
+    _add_models(parser)
+    _add_data(parser)
+    _add_scoring(parser)
+    add_reading_arguments(parser)
+
+
+def _add_models(parser) -> None:
     add = parser.add_argument_group("models").add_argument
     add(
         "--model_id",
@@ -50,6 +57,9 @@ def add_question(parser) -> None:
         help="what the results call each model (default: its id; of a folder, its path)",
     )
     add("--trust_remote_code", action="store_true", help="run the model's own code from the Hub")
+
+
+def _add_data(parser) -> None:
     add = parser.add_argument_group("data").add_argument
     add(
         "--datasets",
@@ -68,8 +78,6 @@ def add_question(parser) -> None:
     add("--data_dir", metavar="DIR", help="look for DIR/CORPUS before the Hub's arch/CORPUS")
     add("--limit", type=whole_number(1), metavar="N", help="at most N clips per split: a quick look, not a score")
     add("--streaming", action="store_true", help="read datasets from the Hub in passing, without a copy on disk")
-    _add_scoring(parser)
-    add_reading_arguments(parser)
 
 
 def _add_scoring(parser) -> None:
@@ -258,7 +266,7 @@ def _publish(args, names: Iterable[str]) -> bool:
 
 
 def _dry_run(jobs, ranks) -> int:
-    from arch_hf.evaluate import plan_jobs
+    from arch_hf.dry_run import plan_jobs
     from arch_hf.results.text import align
 
     rows, failed = [["model", "protocol", "corpus", "clips", "stored", "hours", "GB"]], False

@@ -15,81 +15,96 @@ def add_parser(subparsers) -> None:
     )
     kinds = parser.add_subparsers(title="what to publish", metavar="WHAT", required=True)
 
-    results = kinds.add_parser(
+    for add in (_add_results, _add_dataset, _add_checkpoint, _add_card, _add_leaderboard, _add_metrics):
+        add(kinds)
+
+
+def _add_results(kinds) -> None:
+    parser = kinds.add_parser(
         "results",
         example="arch-hf publish results results --model_id me/model",
         help="a model's results, onto its page",
         description=_RESULTS,
     )
-    results.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="the --output_dir of the evaluation")
-    results.add_argument("--model_id", help="the model as it was evaluated; needed for its page")
-    results.add_argument(
+    parser.add_argument("results_dir", type=Path, metavar="RESULTS_DIR", help="the --output_dir of the evaluation")
+    parser.add_argument("--model_id", help="the model as it was evaluated; needed for its page")
+    parser.add_argument(
         "--dataset",
         metavar="REPO_ID",
         help="not onto the model's page, but a row each into this dataset, from which a leaderboard is made",
     )
-    results.add_argument("--repo_id", help="the model's repository, if it was evaluated from a folder")
-    results.add_argument("--create_pr", action="store_true", help="as a pull request, for a model that is not yours")
-    results.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
-    results.set_defaults(run=run_results, check=check_results)
+    parser.add_argument("--repo_id", help="the model's repository, if it was evaluated from a folder")
+    parser.add_argument("--create_pr", action="store_true", help="as a pull request, for a model that is not yours")
+    parser.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
+    parser.set_defaults(run=run_results, check=check_results)
 
-    dataset = kinds.add_parser(
+
+def _add_dataset(kinds) -> None:
+    parser = kinds.add_parser(
         "dataset",
         example="arch-hf publish dataset arch/esc50 --repo_id me/esc50",
         help="a prepared corpus",
         description="Upload a folder that `arch-hf prepare` made.",
     )
-    dataset.add_argument("folder", type=Path, metavar="FOLDER")
-    dataset.add_argument("--repo_id", required=True, help="where to: arch/CORPUS")
-    dataset.add_argument(
+    parser.add_argument("folder", type=Path, metavar="FOLDER")
+    parser.add_argument("--repo_id", required=True, help="where to: arch/CORPUS")
+    parser.add_argument(
         "--private", action="store_true", help="only for you; needed where the licence forbids publishing again"
     )
-    dataset.set_defaults(run=run_dataset)
+    parser.set_defaults(run=run_dataset)
 
-    checkpoint = kinds.add_parser(
+
+def _add_checkpoint(kinds) -> None:
+    parser = kinds.add_parser(
         "checkpoint",
         example="arch-hf publish checkpoint ./model --repo_id me/model",
         help="a model, as safetensors and with its card",
         description=_CHECKPOINT,
     )
-    checkpoint.add_argument("source", metavar="FOLDER_OR_ID")
-    checkpoint.add_argument("--repo_id", required=True, help="where to: arch/NAME; the card is model_cards/NAME.md")
-    checkpoint.add_argument("--revision", help="branch, tag or commit of the source")
-    checkpoint.add_argument("--card", type=Path, help="another card")
-    checkpoint.add_argument("--private", action="store_true")
-    checkpoint.set_defaults(run=run_checkpoint)
+    parser.add_argument("source", metavar="FOLDER_OR_ID")
+    parser.add_argument("--repo_id", required=True, help="where to: arch/NAME; the card is model_cards/NAME.md")
+    parser.add_argument("--revision", help="branch, tag or commit of the source")
+    parser.add_argument("--card", type=Path, help="another card")
+    parser.add_argument("--private", action="store_true")
+    parser.set_defaults(run=run_checkpoint)
 
-    card = kinds.add_parser(
+
+def _add_card(kinds) -> None:
+    parser = kinds.add_parser(
         "card",
         example="arch-hf publish card ./model --results results --repo_id me/model",
         help="write the card of your own model",
         description="Write FOLDER/README.md. Sends nothing.",
     )
-    card.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint")
-    card.add_argument("--results", type=Path, required=True, metavar="DIR", help="the --output_dir of its evaluation")
-    card.add_argument("--repo_id", help="the repository that the card's examples name")
-    card.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
-    card.set_defaults(run=run_card)
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="the checkpoint")
+    parser.add_argument("--results", type=Path, required=True, metavar="DIR", help="the --output_dir of its evaluation")
+    parser.add_argument("--repo_id", help="the repository that the card's examples name")
+    parser.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
+    parser.set_defaults(run=run_card)
 
-    leaderboard = kinds.add_parser(
+
+def _add_leaderboard(kinds) -> None:
+    parser = kinds.add_parser(
         "leaderboard",
         example="arch-hf publish leaderboard report --repo_id me/leaderboard",
         help="a report, as a static Space",
         description="Upload a report as a static Space.",
     )
-    leaderboard.add_argument("report_dir", type=Path, metavar="REPORT_DIR", help="the --output of `arch-hf report`")
-    leaderboard.add_argument("--repo_id", required=True, help="where to: arch/leaderboard")
-    leaderboard.set_defaults(run=run_leaderboard)
+    parser.add_argument("report_dir", type=Path, metavar="REPORT_DIR", help="the --output of `arch-hf report`")
+    parser.add_argument("--repo_id", required=True, help="where to: arch/leaderboard")
+    parser.set_defaults(run=run_leaderboard)
 
-    metrics = kinds.add_parser(
+
+def _add_metrics(kinds) -> None:
+    parser = kinds.add_parser(
         "metrics",
         example="arch-hf publish metrics --namespace me",
         help="the metrics, for evaluate.load",
         description="Upload each metric as a Space.",
     )
-    metrics.add_argument("names", nargs="*", metavar="NAME", help="default: all")
-    metrics.add_argument("--namespace", required=True, help="user or organisation")
-    metrics.set_defaults(run=run_metrics)
+    parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
+    parser.add_argument("--namespace", required=True, help="user or organisation")
+    parser.set_defaults(run=run_metrics)
 
 
 _RESULTS = (
