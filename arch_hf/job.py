@@ -109,15 +109,17 @@ class Job:
 
     def baseline(self) -> "Job":
         """The same question asked of the baseline, beside whose score every other one stands."""
-        plain: dict[str, Any] = {
-            "model_name": None,
-            "revision": None,
-            "layers": "last",
-            "trust_remote_code": False,
-            "batch_seconds": None,
-            "also": (),
-        }
-        return replace(self, model_id=BASELINE_MODEL, dtype="float32", **plain)
+        return replace(
+            self,
+            model_id=BASELINE_MODEL,
+            model_name=None,
+            revision=None,
+            layers="last",
+            dtype="float32",
+            batch_seconds=None,
+            trust_remote_code=False,
+            also=(),
+        )
 
     @property
     def cache(self) -> Path:

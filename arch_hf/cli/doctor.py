@@ -102,10 +102,11 @@ def _devices() -> Iterator[Line]:
     from arch_hf.distributed import n_cores
 
     yield True, f"CPU {cpu_name()}: {n_cores()} cores, torch uses {torch.get_num_threads()}; {_speed('cpu')}"
-    if not torch.accelerator.is_available():
+    accelerator = torch.accelerator.current_accelerator()
+    if accelerator is None or not torch.accelerator.is_available():
         yield None, "no GPU that torch can use: everything runs on the CPU"
         return
-    kind = torch.accelerator.current_accelerator().type
+    kind = accelerator.type
     for index in range(torch.accelerator.device_count()):
         name = f"{kind}:{index}"
         if kind == "cuda":

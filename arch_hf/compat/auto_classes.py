@@ -27,11 +27,13 @@ class _Finder(importlib.abc.MetaPathFinder):
             return None
         sys.meta_path.remove(self)
         spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
+            return spec
         load = spec.loader.exec_module
 
         def load_and_register(module):
             load(module)
             importlib.import_module(_BASELINES)
 
-        spec.loader.exec_module = load_and_register
+        spec.loader.exec_module = load_and_register  # type: ignore[method-assign]
         return spec
