@@ -106,7 +106,7 @@ def test_version(capsys):
     assert arch(capsys, "--version")[1] == f"arch-hf {arch_hf.__version__}\n"
 
 
-def test_many_models_and_protocols_in_one_command(capsys, tmp_path, monkeypatch, naps):
+def test_many_models_and_protocols_in_one_command(hub, capsys, tmp_path, monkeypatch):
     """Each baseline is computed once, each model is loaded once, and a model that is not there does not stop the others."""
     loaded = []
     monkeypatch.setattr(AudioEncoder, "from_pretrained", _counting(AudioEncoder.from_pretrained, loaded))
@@ -114,7 +114,7 @@ def test_many_models_and_protocols_in_one_command(capsys, tmp_path, monkeypatch,
     args += ["--protocol", "arch-v1", "strict", "--datasets", "synthetic_events", "--limit", 6, "--seeds", 1]
     status, out, err = arch(capsys, "evaluate", *args)
     (error,) = [line for line in err if line.startswith("error")]
-    assert status == 1 and "nobody/nothing, which is no folder and not in the Hub's cache: no connection" in error
+    assert status == 1 and "nobody/nothing" in error
     assert loaded == ["logmel", "mfcc", "nobody/nothing", "mfcc"]
     for protocol in ("arch-v1", "strict"):
         assert f"mine, protocol {protocol}, percent" in out and f"mfcc, protocol {protocol}, percent" in out
