@@ -15,11 +15,13 @@ from torch.utils.data._utils.pin_memory import pin_memory
 from arch_hf import distributed
 from arch_hf.audio import audio_info, encode_wav, load_audio
 from arch_hf.data.clip_index import ClipIndex, read_clip_index
-from arch_hf.embedding import AudioEncoder, extraction
+from arch_hf.embedding import AudioEncoder, extraction, plan, preparation
+from arch_hf.embedding.corpus import embed_corpus
 from arch_hf.embedding.encoder import NonFiniteError
-from arch_hf.embedding.extraction import ExtractionPlan, extract, plan_batches
+from arch_hf.embedding.extraction import extract
 from arch_hf.embedding.inputs import Segment, unpack
 from arch_hf.embedding.key import EmbedSettings
+from arch_hf.embedding.plan import ExtractionPlan, plan_batches
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import AudioError, UserError
 from arch_hf.files import audio_digest
@@ -81,8 +83,8 @@ def index_of(clips):
 
 def run(encoder, clips, folder, order=None):
     store, corpus = EmbeddingStore(folder, settings(folder).key(encoder)), corpus_of(clips, order)
-    plan = ExtractionPlan.of(encoder, corpus, settings(folder))
-    return store, extract(encoder, corpus, store, plan, rank())
+    planned = ExtractionPlan.of(encoder, corpus, settings(folder))
+    return store, extract(encoder, corpus, store, planned, rank())
 
 
 def test_each_clip_gets_its_own_embedding(encoder, clips, tmp_path):
@@ -110,7 +112,7 @@ def test_a_second_run_and_equal_audio_cost_nothing(encoder, clips, tmp_path):
 
 
 def test_a_run_killed_anywhere_continues_to_the_same_bits(encoder, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 3.0})
+    monkeypatch.setattr(plan, "BATCH_SECONDS", {"cpu": 3.0})
     monkeypatch.setattr(extraction, "FLUSH_SECONDS", -1)
     keys = [audio_digest(clip) for clip in clips]
     undisturbed = run(encoder, clips, tmp_path / "whole")[0].read(keys)
@@ -133,13 +135,13 @@ def test_a_run_killed_anywhere_continues_to_the_same_bits(encoder, clips, tmp_pa
 
 
 def test_what_was_encoded_is_stored_before_a_polite_end(encoder, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 3.0})
+    monkeypatch.setattr(plan, "BATCH_SECONDS", {"cpu": 3.0})
     calls = iter(range(100))
 
-    def ends_at_the_third(encoder, clips, **settings):
+    def ends_at_the_third(encoder, clips, layers):
         if next(calls) == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return list(encoder.embed_segments(clips, **settings))
+        return list(encoder.embed_segments(clips, layers))
 
     before = signal.getsignal(signal.SIGTERM)
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -149,14 +151,46 @@ def test_what_was_encoded_is_stored_before_a_polite_end(encoder, clips, tmp_path
     assert 0 < len(EmbeddingStore(tmp_path, settings(tmp_path).key(encoder))) < 20
 
 
+@pytest.mark.parametrize(
+    ("family", "layers", "n_again"),
+    [("ast", "all", 2), ("whisper", "last", 2), ("clap", "last", 2), ("hubert", "last", 6)],
+)
+def test_a_pass_through_a_window_serves_both_protocols(family, layers, n_again, tmp_path, monkeypatch):
+    """To the last bit what each has alone, whichever is asked first; of an encoder that sees the padding, and of what is cut, nothing."""
+    encoder = AudioEncoder.from_pretrained(make_tiny(family, tmp_path / "model"))
+    lengths = (0.3, 0.5, 1.0, 1.0, 1.25, 2.0)  # the last two, a batch of their own, are cut under arch-v1
+    clips = [noise(seconds, seed, encoder.sampling_rate) for seed, seconds in enumerate(lengths)]
+    monkeypatch.setattr(plan, "BATCH_SECONDS", {"cpu": 2.0 * (encoder.inputs.window or 1) / encoder.inputs.rate})
+    corpus = SimpleNamespace(**vars(corpus_of(clips)) | {"table": clips})
+    keys = [audio_digest(clip) for clip in clips]
+
+    def of(folder, name):
+        return EmbedSettings(
+            tmp_path / folder, *{"strict": ("none", 30.0), "arch-v1": ("max_length", 1.0)}[name], layers
+        )
+
+    whole = {
+        name: embed_corpus(encoder, corpus, of("alone", name), rank()).store.read(keys)
+        for name in ("strict", "arch-v1")
+    }
+    for first, second in (("strict", "arch-v1"), ("arch-v1", "strict")):
+        one = embed_corpus(encoder, corpus, of(first, first), rank(), also=[of(first, second)])
+        other = embed_corpus(encoder, corpus, of(first, second), rank())
+        np.testing.assert_array_equal(one.store.read(keys), whole[first])
+        np.testing.assert_array_equal(other.store.read(keys), whole[second])
+        assert one.work.clips == 6
+        assert other.work.clips == n_again
+    assert not np.array_equal(whole["strict"], whole["arch-v1"])
+
+
 def test_ranks_share_the_work_without_overlap(encoder, clips, tmp_path, monkeypatch):
-    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 2.0})
+    monkeypatch.setattr(plan, "BATCH_SECONDS", {"cpu": 2.0})
     keys = [audio_digest(clip) for clip in clips]
     whole = run(encoder, clips, tmp_path / "one")[0].read(keys)
     corpus, two = corpus_of(clips), settings(tmp_path / "two")
     stores = [EmbeddingStore(two.cache, two.key(encoder)) for _ in range(2)]
-    plan = ExtractionPlan.of(encoder, corpus, two)
-    done = [extract(encoder, corpus, stores[number], plan, rank(number, 2)) for number in range(2)]
+    planned = ExtractionPlan.of(encoder, corpus, two)
+    done = [extract(encoder, corpus, stores[number], planned, rank(number, 2)) for number in range(2)]
     assert done[0].clips + done[1].clips == 20 and min(done[0].clips, done[1].clips) >= 6
     stores[0].refresh()
     np.testing.assert_array_equal(stores[0].read(keys), whole)
@@ -184,15 +218,15 @@ def test_any_other_fault_names_its_clip(encoder, clips, tmp_path, monkeypatch):
         return load_audio(audio, *settings)
 
     with monkeypatch.context() as patch:
-        patch.setattr(extraction, "load_audio", breaks)
+        patch.setattr(preparation, "load_audio", breaks)
         with pytest.raises(UserError, match=r"clip clip-7: ZeroDivisionError: of the decoder .*traceback: .*\.log"):
             run(encoder, clips, tmp_path)
     embed, seconds = type(encoder).embed_segments, index.seconds[5]
 
-    def model_breaks(self, segments, **settings):
+    def model_breaks(self, segments, layers):
         if any(abs(segment.samples / 16000 - seconds) < 1e-3 for (segment,) in segments):
             raise RuntimeError("of the model")
-        return embed(self, segments, **settings)
+        return embed(self, segments, layers)
 
     monkeypatch.setattr(type(encoder), "embed_segments", model_breaks)
     with pytest.raises(UserError, match=r"clip clip-5: RuntimeError: of the model .*traceback"):
@@ -248,7 +282,7 @@ class Faulty:
     def __init__(self, largest=99, bad_lengths=()):
         self.largest, self.bad_lengths, self.calls = largest, bad_lengths, []
 
-    def embed_segments(self, clips, **_):
+    def embed_segments(self, clips, layers):
         self.calls.append(len(clips))
         if len(clips) > self.largest:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -261,14 +295,14 @@ class Faulty:
 def test_out_of_memory_halves_the_batch():
     clips = [[Segment(torch.zeros(n), n, n)] for n in range(1, 12)]
     encoder = Faulty(largest=3)
-    assert [int(v[0]) for v in extraction._embed(encoder, clips)] == list(range(1, 12))
+    assert [int(v[0]) for v in extraction._embed(encoder, clips, "last")] == list(range(1, 12))
     with pytest.raises(UserError, match="out of memory on one clip"):
-        extraction._embed(Faulty(largest=0), clips)
+        extraction._embed(Faulty(largest=0), clips, "last")
 
 
 def test_an_embedding_that_is_not_finite_is_named_never_zero():
     clips = [[Segment(torch.zeros(n), n, n)] for n in range(1, 8)]
-    vectors = extraction._embed(Faulty(bad_lengths=(1, 4, 7)), clips)
+    vectors = extraction._embed(Faulty(bad_lengths=(1, 4, 7)), clips, "last")
     for n, vector in enumerate(vectors, start=1):
         if n in (1, 4, 7):
             assert "not finite at layer 3 in torch.float16" in vector
@@ -279,17 +313,17 @@ def test_an_embedding_that_is_not_finite_is_named_never_zero():
 def test_batches_do_not_depend_on_order_or_duplicates():
     rng = np.random.default_rng(0)
     digests, seconds = [bytes([i]) for i in range(50)], rng.uniform(0.1, 5, 50)
-    plan = [[digests[i] for i in batch] for batch in plan_batches(ClipIndex(digests, seconds), seconds, 10)]
+    expected = [[digests[i] for i in batch] for batch in plan_batches(ClipIndex(digests, seconds), seconds, 10)]
     shuffle = rng.permutation(np.concatenate([np.arange(50), np.arange(10)]))
     mixed = ClipIndex([digests[i] for i in shuffle], seconds[shuffle])
-    assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, mixed.seconds, 10)] == plan
+    assert [[mixed.digests[i] for i in batch] for batch in plan_batches(mixed, mixed.seconds, 10)] == expected
     assert all(len(batch) == 2 for batch in plan_batches(ClipIndex(digests, seconds), np.full(50, 5), 10))
 
 
 def test_threads_and_worker_processes_give_what_one_thread_gives(encoder, tmp_path, monkeypatch):
     clips = [noise(seconds, seed) for seed, seconds in enumerate(np.random.default_rng(1).uniform(0.1, 1.0, 70))]
     keys = [audio_digest(clip) for clip in clips]
-    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"cpu": 2.0, "gpu": 2.0})
+    monkeypatch.setattr(plan, "BATCH_SECONDS", {"cpu": 2.0, "gpu": 2.0})
     monkeypatch.setattr(torch, "set_num_threads", lambda n: None)  # it would outlast the test
     vectors = {}
     for name, n_threads, order, room in (
@@ -299,7 +333,7 @@ def test_threads_and_worker_processes_give_what_one_thread_gives(encoder, tmp_pa
         ("arrays from a worker", 4, range(70), False),
     ):
         monkeypatch.setattr(torch, "get_num_threads", lambda n=n_threads: n)
-        monkeypatch.setattr(extraction, "shared_memory_holds", lambda n_bytes, room=room: room)
+        monkeypatch.setattr(preparation, "shared_memory_holds", lambda n_bytes, room=room: room)
         store, done = run(encoder, clips, tmp_path / name, order=order)
         assert done.clips == 70 and done.audio_s == pytest.approx(sum(index_of(clips).seconds))
         vectors[name] = store.read(keys)
@@ -313,23 +347,23 @@ def test_feature_extractors_work_in_worker_processes(family, tmp_path, monkeypat
     encoder = AudioEncoder.from_pretrained(make_tiny(family, tmp_path))
     encoder.embed([np.ones(encoder.sampling_rate, np.float32)])
     clips = [noise(0.05, seed, encoder.sampling_rate) for seed in range(64)]
-    prepared = extraction._Prepare(
-        np.arange(64).reshape(8, 8).tolist(), clips.__getitem__, encoder.inputs.without_model(), 30.0, False
+    prepared = preparation.Prepare(
+        np.arange(64).reshape(8, 8).tolist(), clips.__getitem__, encoder.inputs.without_model(), settings(tmp_path)
     )
-    monkeypatch.setattr(extraction, "BATCH_SECONDS", {"gpu": 1.0})
-    for i, item in enumerate(extraction._decoded_ahead(prepared, workers=2)):
+    monkeypatch.setattr(plan, "BATCH_SECONDS", {"gpu": 1.0})
+    for i, item in enumerate(preparation.decoded_ahead(prepared, workers=2)):
         for (there,), (here,) in zip(unpack(*item().packed), unpack(*prepared[i].packed), strict=True):
             assert (there.samples, there.total, there.constant_from) == (here.samples, here.total, here.constant_from)
             torch.testing.assert_close(there.values, here.values)
 
 
 @pytest.mark.parametrize("as_array", [False, True])
-def test_a_batch_is_pinned_as_the_loader_pins_it(as_array, encoder, monkeypatch):
+def test_a_batch_is_pinned_as_the_loader_pins_it(as_array, encoder, tmp_path, monkeypatch):
     """Without a GPU there is no such memory: what the loader's thread does to a batch, with a copy in its place."""
     pinned = []
     monkeypatch.setattr(torch.Tensor, "pin_memory", lambda tensor: pinned.append(tensor) or tensor.clone())
     inputs, clips = encoder.inputs.without_model(), [noise(0.1, 0), b"no sound", noise(0.2, 1)]
-    prepared = extraction._Prepare([[0, 1, 2]], clips.__getitem__, inputs, 30.0, False)
+    prepared = preparation.Prepare([[0, 1, 2]], clips.__getitem__, inputs, settings(tmp_path))
     prepared.as_array = as_array
     batch = pin_memory(prepared[0])
     assert len(pinned) == 1 and batch.positions == [0, 2] and batch.failures.keys() == {1}

@@ -19,10 +19,11 @@ from arch_hf.data import load_corpus
 from arch_hf.data.clip_index import ClipIndex, read_clip_index
 from arch_hf.data.streaming import ClipStream
 from arch_hf.embedding import corpus as corpus_module
-from arch_hf.embedding import extraction
-from arch_hf.embedding.extraction import plan_batches
+from arch_hf.embedding import plan, preparation
+from arch_hf.embedding.plan import plan_batches
 from arch_hf.errors import AudioError, UserError
 from arch_hf.evaluate import evaluate_model
+from arch_hf.files import audio_digest
 from arch_hf.job import Job
 
 CLASSES = ("cat", "dog", "owl")
@@ -99,8 +100,8 @@ def test_the_result_is_that_of_a_copy_on_disk(online, tmp_path, name):
 
 @pytest.mark.parametrize("protocol", ["arch-v1", "strict"])
 def test_so_are_the_embeddings_of_a_model_with_batches_of_its_own(online, tmp_path, monkeypatch, protocol):
-    monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 2.0)  # some forty batches, in several windows
-    monkeypatch.setattr(extraction, "WINDOW_BATCHES", 3)
+    monkeypatch.setitem(plan.BATCH_SECONDS, "cpu", 2.0)  # some forty batches, in several windows
+    monkeypatch.setattr(plan, "WINDOW_BATCHES", 3)
     model = make_tiny("hubert", tmp_path / "tiny")
     streamed = run(tmp_path / "streamed", model=str(model), protocol=protocol)
     copied = run(tmp_path / "copied", model=str(model), protocol=protocol, streaming=False)
@@ -147,7 +148,7 @@ def test_a_second_run_reads_no_audio(online, tmp_path, monkeypatch):
 
 
 def _rank(folder, out):
-    extraction.BATCH_SECONDS["cpu"] = 2.0
+    plan.BATCH_SECONDS["cpu"] = 2.0
     job = Job(
         datasets=("me/birds",), streaming=True, output_dir=f"{folder}/results", cache_dir=f"{folder}/cache", seeds=1
     )
@@ -163,8 +164,8 @@ def test_two_processes_give_the_numbers_of_one(online, tmp_path):
 
 
 def test_a_stream_that_breaks_is_told_in_one_line_and_goes_on_later(online, tmp_path, monkeypatch):
-    monkeypatch.setitem(extraction.BATCH_SECONDS, "cpu", 2.0)
-    monkeypatch.setattr(extraction, "WINDOW_BATCHES", 2)
+    monkeypatch.setitem(plan.BATCH_SECONDS, "cpu", 2.0)
+    monkeypatch.setattr(plan, "WINDOW_BATCHES", 2)
     done, extract = [], corpus_module.extract
 
     def extract_and_cut(encoder, *args):
@@ -203,26 +204,24 @@ def test_no_clip_is_dropped_or_taken_for_another_in_silence(monkeypatch):
     nothing = rows(range(2)).remove_columns("audio").add_column("audio", [None] * 2, feature=Audio(decode=False))
     with pytest.raises(AudioError, match="no audio"):
         ClipStream({"train": nothing.to_iterable_dataset()}, {"train": 2}, "me/birds").audio("train/0/audio")
-    passing = extraction._Passing(
-        lambda i: b"a%d" % i, [extraction.audio_digest(b"a%d" % i) for i in (0, 1, 3)], [0, 1, 2]
-    )
+    passing = preparation.Passing(lambda i: b"a%d" % i, [audio_digest(b"a%d" % i) for i in (0, 1, 3)], [0, 1, 2])
     assert passing(1) == b"a1" and passing.held == {0: b"a0"}
     with pytest.raises(UserError, match="changed while it was read"):
         passing(2)
 
 
 def test_a_plan_of_a_stream_keeps_to_its_windows(monkeypatch):
-    monkeypatch.setattr(extraction, "WINDOW_BATCHES", 2)
+    monkeypatch.setattr(plan, "WINDOW_BATCHES", 2)
     seconds = np.random.default_rng(0).uniform(0.5, 3, 40)
     found = ClipIndex([b"%d" % (i % 36) for i in range(40)], seconds)
     order = np.random.default_rng(1).permutation(40).tolist()
-    plan = plan_batches(found, found.seconds, 5.0, order)
-    assert sorted(found.digests[i] for batch in plan for i in batch) == sorted(set(found.digests))  # each audio once
-    assert all(len(batch) * seconds[batch].max() <= 5 for batch in plan if len(batch) > 1)
-    turns = [order.index(i) for batch in plan for i in batch]
+    planned = plan_batches(found, found.seconds, 5.0, order)
+    assert sorted(found.digests[i] for batch in planned for i in batch) == sorted(set(found.digests))  # each audio once
+    assert all(len(batch) * seconds[batch].max() <= 5 for batch in planned if len(batch) > 1)
+    turns = [order.index(i) for batch in planned for i in batch]
     ahead = [max(turns[: k + 1]) - turn for k, turn in enumerate(turns)]
     assert 3 < max(ahead) < 20  # longest first, but never far ahead
-    assert plan != plan_batches(found, found.seconds, 5.0)
+    assert planned != plan_batches(found, found.seconds, 5.0)
 
 
 @pytest.mark.parametrize("status", [429, 503])

@@ -1,6 +1,7 @@
 """A whole corpus through an encoder and into the store: shared out over the processes, and what came of it."""
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -8,10 +9,11 @@ import numpy as np
 
 from arch_hf.data import CorpusData
 from arch_hf.distributed import Ranks
-from arch_hf.embedding.encoder import AudioEncoder
 from arch_hf.embedding.exchange import bring_from_other_machines
-from arch_hf.embedding.extraction import Extraction, ExtractionPlan, clip_cost, extract
+from arch_hf.embedding.extraction import Extraction, extract
+from arch_hf.embedding.interface import AnyEncoder
 from arch_hf.embedding.key import EmbedSettings
+from arch_hf.embedding.plan import ExtractionPlan, clip_cost
 from arch_hf.embedding.store import EmbeddingStore, maker
 from arch_hf.errors import UserError
 from arch_hf.terminal import say
@@ -55,8 +57,20 @@ class CorpusEmbeddings:
         return self.store.read(digests, layer if self.all_layers and layer != "all" else None)
 
 
-def embed_corpus(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> CorpusEmbeddings:
+def embed_corpus(
+    encoder: AnyEncoder,
+    corpus: CorpusData,
+    settings: EmbedSettings,
+    ranks: Ranks,
+    also: Sequence[EmbedSettings] = (),
+) -> CorpusEmbeddings:
     """Bring every clip's embedding into the store: what is there already, and whole, is not encoded again.
+
+    Args:
+        encoder, corpus, ranks: which clips go through what, on which processes.
+        settings: how the clips are embedded.
+        also: other settings that will be asked for: what the same passes through the model give under them is stored on the way. That is
+            nearly all where the model has one fixed window and the clips fit into it, else nothing.
 
     Raises:
         UserError: see `extract`; or not one clip could be used; or the store was removed in the meantime.
@@ -67,8 +81,9 @@ def embed_corpus(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSetti
     to_check = ranks.share_locally(store.shards_of(index.digests))
     ranks.together(lambda: store.check(to_check))
     ranks.together(store.refresh)
-    plan = ExtractionPlan.of(encoder, corpus, settings)
-    everyone = ranks.gather(ranks.together(lambda: extract(encoder, corpus, store, plan, ranks)))
+    plan = ExtractionPlan.of(encoder, corpus, settings, [replace(other, layers=settings.layers) for other in also])
+    others = ranks.together(lambda: [_open(encoder, other) for other in plan.also])
+    everyone = ranks.gather(ranks.together(lambda: extract(encoder, corpus, store, plan, ranks, others)))
     ranks.together(store.refresh)
     done = Extraction.merge(everyone)
     failures = index.failures | {i: done.failures[d] for i, d in enumerate(index.digests) if d in done.failures}
@@ -78,7 +93,7 @@ def embed_corpus(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSetti
     return CorpusEmbeddings(store, corpus, settings.layers == "all", failures, done)
 
 
-def _open(encoder: AudioEncoder, settings: EmbedSettings) -> EmbeddingStore:
+def _open(encoder: AnyEncoder, settings: EmbedSettings) -> EmbeddingStore:
     by, key = maker(encoder.device.type), settings.key(encoder)
     return EmbeddingStore(settings.cache, key, by, warn=lambda line: say(line, sys.stderr))
 
@@ -90,7 +105,7 @@ def _require(store: EmbeddingStore, digests: list[bytes]) -> None:
         )
 
 
-def _what_is_stored(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> EmbedSettings:
+def _what_is_stored(encoder: AnyEncoder, corpus: CorpusData, settings: EmbedSettings, ranks: Ranks) -> EmbedSettings:
     """The settings as they are, or with all layers where an earlier run over all of them has left what a run over the last one needs."""
     if settings.layers == "all":
         return settings
@@ -115,7 +130,7 @@ class EmbeddingCost:
     gigabytes: float
 
 
-def embedding_cost(encoder: AudioEncoder, corpus: CorpusData, settings: EmbedSettings) -> EmbeddingCost:
+def embedding_cost(encoder: AnyEncoder, corpus: CorpusData, settings: EmbedSettings) -> EmbeddingCost:
     """What embedding a corpus would cost."""
     index, n_clips = corpus.index, len(corpus.table)
     store = EmbeddingStore(settings.cache, settings.key(encoder))

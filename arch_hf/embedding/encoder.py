@@ -253,18 +253,24 @@ class AudioEncoder:
         return self.embed_segments([self.inputs.segments(clip, seconds) for clip in as_waveforms(waveforms)], layers)
 
     def embed_segments(self, clips: Sequence[list[Segment]], layers: str = "last") -> np.ndarray:
-        """As `embed`, for clips that `inputs.segments` has prepared."""
+        """As `embed`, for clips that `inputs.segments` has prepared. Segments that share their values go through the model once."""
         if layers not in ("last", "all"):
             raise ValueError(f'layers is "last" or "all", not {layers!r}')
         all_layers = layers == "all"
         flat = [segment for segments in clips for segment in segments]
         clip_of = np.repeat(np.arange(len(clips)), [len(segments) for segments in clips])
+        sharing: dict[int, list[int]] = {}
+        for i, segment in enumerate(flat):
+            sharing.setdefault(id(segment.values), []).append(i)
+        shared = list(sharing.values())
         means, counts, order = [], [], []
-        for batch, states, frames in self._hidden_states(flat, all_layers):
-            mean, count = self._pool([flat[i] for i in batch], states, frames)
+        for batch, states, frames in self._hidden_states([flat[first] for first, *_ in shared], all_layers):
+            rows = [row for row, k in enumerate(batch) for _ in shared[k]]
+            pooled = [i for k in batch for i in shared[k]]
+            mean, count = self._pool([flat[i] for i in pooled], rows, states, frames)
             means.append(mean)  # left on the device, which need not wait
             counts += count
-            order += batch
+            order += pooled
         totals = np.zeros((len(clips), self.n_layers if all_layers else 1, self.embedding_size))
         weights = np.zeros(len(clips))
         if order:
@@ -354,11 +360,21 @@ class AudioEncoder:
 
     @torch.inference_mode()
     def _pool(
-        self, segments: Sequence[Segment], states: Sequence[torch.Tensor], frames: torch.Tensor | None
+        self,
+        segments: Sequence[Segment],
+        rows: Sequence[int],
+        states: Sequence[torch.Tensor],
+        frames: torch.Tensor | None,
     ) -> tuple[torch.Tensor, list[int]]:
-        """Mean over each segment's frames, float32 [segments, layers, dim] on the device, and how many these are in the last state."""
+        """Mean over each segment's frames, float32 [segments, layers, dim] on the device, and how many these are in the last state.
+
+        `rows` are those of the segments in the batch: one for several where they share their values.
+        """
+        if len(rows) > len(states[-1]):
+            states = [state[list(rows)] for state in states]
+            frames = None if frames is None else frames[list(rows)]
         counted = [self._counted(segments, state, frames) for state in states]
-        means = [mean_over_time(state, parts) for state, parts in zip(states, counted, strict=True)]
+        means = [mean_over_time(s, parts, frames is not None) for s, parts in zip(states, counted, strict=True)]
         return torch.stack(means, dim=1), [part.stop - part.start for part in counted[-1]]
 
     def _check_finite(self, out: np.ndarray, clips: Sequence[list[Segment]]) -> None:
@@ -370,7 +386,7 @@ class AudioEncoder:
         # Once more, to name the layer in which it began.
         first = clips[clip][:1]
         _, hidden, frames = next(self._hidden_states(first, True))
-        broken = np.flatnonzero(~np.isfinite(self._pool(first, hidden, frames)[0][0].cpu().numpy()).all(axis=1))
+        broken = np.flatnonzero(~np.isfinite(self._pool(first, [0], hidden, frames)[0][0].cpu().numpy()).all(axis=1))
         layer = int(broken[0]) if len(broken) else self.n_layers - 1
         advice = "check the clip and the weights" if self.dtype == torch.float32 else "try --dtype float32"
         raise NonFiniteError(

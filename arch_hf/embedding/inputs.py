@@ -10,7 +10,8 @@ import inspect
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -43,7 +44,7 @@ class Segment:
 class Inputs:
     """How clips become the input of one encoder: `kind` is "waveform", "frames" or "window"."""
 
-    def __init__(self, feature_extractor, tower: AudioTower):
+    def __init__(self, feature_extractor: Any, tower: AudioTower):
         self.feature_extractor = feature_extractor
         self.tower: AudioTower | None = tower
         self.input_name, self.codec, self.patches = tower.input_name, tower.codec, tower.patches
@@ -89,10 +90,25 @@ class Inputs:
         out = []
         for start in range(0, len(waveform), self.window):
             part = self._long_enough(waveform[start : start + self.window])
-            pooled = self._filled(len(part)) if length is None else min(self.window, length - start)
-            ends = (self.window - pooled, self.window) if self.from_the_left else (0, pooled)
-            out.append(Segment(self._extract(part), len(part), self.window, pooled=ends, start=start))
+            pooled = self._pooled(len(part), None if length is None else length - start)
+            out.append(Segment(self._extract(part), len(part), self.window, pooled=pooled, start=start))
         return out
+
+    def _pooled(self, samples: int, length: int | None) -> tuple[int, int]:
+        """Which part of a window with so many samples of sound counts: that, or so many samples (`length`) with what is behind it."""
+        assert self.window is not None
+        counted = self._filled(samples) if length is None else min(self.window, length)
+        return (self.window - counted, self.window) if self.from_the_left else (0, counted)
+
+    def seen_alike(self, clips: list[list[Segment]], max_seconds: float | None) -> list[list[Segment]] | None:
+        """The segments of whole clips under another `max_seconds`, where the model sees the same in all of them, one fixed window for each:
+        they share their values, and another part of the window counts. None where it sees something else."""
+        if self.window is None or any(len(segments) != 1 for segments in clips):
+            return None
+        length = None if max_seconds is None else round(max_seconds * self.rate)
+        if length is not None and length > self.window:
+            return None
+        return [[replace(s, pooled=self._pooled(s.samples, length)) for s in segments] for segments in clips]
 
     def _filled(self, samples: int) -> int:
         """How much of a window so many samples fill: CLAP's feature extractor repeats a short clip, as often as it fits or until it is full."""
@@ -231,28 +247,32 @@ def as_waveforms(waveforms: Sequence) -> list[np.ndarray]:
 
 
 def pack(clips: list[list[Segment]]) -> tuple[torch.Tensor, list]:
-    """All segments of some clips as one flat tensor and how to take it apart: what passes from one process to another.
+    """All segments of some clips as one flat tensor and how to take it apart: what passes from one process to another. Values that several
+    segments share pass once.
 
     Example:
         >>> clips = [[Segment(torch.ones(3), 3, 3)], [], [Segment(torch.zeros(2, 4), 8, 9), Segment(torch.ones(2, 4), 2, 9)]]
-        >>> flat, layout = pack(clips)
+        >>> flat, layout = pack([*clips, clips[0]])
         >>> flat.shape, [len(segments) for segments in unpack(flat, layout)]
-        (torch.Size([19]), [1, 0, 2])
+        (torch.Size([19]), [1, 0, 2, 1])
     """
-
-    def facts(s: Segment) -> tuple:
-        return tuple(s.values.shape), s.samples, s.total, s.constant_from, s.pooled, s.start
-
-    layout = [list(map(facts, segments)) for segments in clips]
-    values = [segment.values.flatten() for segments in clips for segment in segments]
-    return torch.cat(values) if values else torch.empty(0), layout
+    values = {id(segment.values): segment.values for segments in clips for segment in segments}
+    number = {key: i for i, key in enumerate(values)}
+    facts = [
+        [(number[id(s.values)], s.samples, s.total, s.constant_from, s.pooled, s.start) for s in segments]
+        for segments in clips
+    ]
+    flat = torch.cat([tensor.flatten() for tensor in values.values()]) if values else torch.empty(0)
+    return flat, [[tuple(tensor.shape) for tensor in values.values()], facts]
 
 
 def unpack(flat: torch.Tensor, layout: list) -> list[list[Segment]]:
     """The segments that `pack` was given, their values views of `flat`."""
-    parts = iter(flat.split([math.prod(shape) for segments in layout for shape, *_ in segments]))
-    return [[Segment(next(parts).view(shape), *rest) for shape, *rest in segments] for segments in layout]
+    shapes, facts = layout
+    parts = flat.split([math.prod(shape) for shape in shapes])
+    values = [part.view(shape) for part, shape in zip(parts, shapes, strict=True)]
+    return [[Segment(values[number], *rest) for number, *rest in segments] for segments in facts]
 
 
-def _parameters(extractor) -> tuple[str, ...]:
+def _parameters(extractor: Any) -> tuple[str, ...]:
     return tuple(inspect.signature(extractor.__call__).parameters)

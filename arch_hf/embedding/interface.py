@@ -63,6 +63,9 @@ class WholeClips:
         padded = np.pad(clip, (0, length - len(clip)))
         return [Segment(torch.from_numpy(padded), len(clip), length)]
 
+    def seen_alike(self, clips: list[list[Segment]], max_seconds: float | None) -> None:
+        """As `Inputs.seen_alike`: what the encoder makes of its input is its own affair."""
+
 
 class WrappedEncoder:
     """Somebody's own `Encoder` with all that the pipeline asks of an `AudioEncoder`.

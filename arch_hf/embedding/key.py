@@ -36,6 +36,11 @@ class EmbedSettings:
     max_seconds: float
     layers: Literal["last", "all"]
 
+    @property
+    def padded_seconds(self) -> float | None:
+        """The length to which clips are padded, None where they are not."""
+        return self.max_seconds if self.padding == "max_length" else None
+
     def key(self, encoder: Any) -> dict[str, Any]:
         """Everything besides the audio that what is stored depends on, as plain JSON values."""
         return {**self.key_of_vector(encoder), "layers": self.layers}

@@ -36,22 +36,26 @@ def counted_frames(segment: Segment, inputs: Inputs, n_frames: int) -> slice:
     return slice(begin * n_frames // segment.total, -(-end * n_frames // segment.total))
 
 
-def mean_over_time(state: torch.Tensor, counted: Sequence[slice]) -> torch.Tensor:
-    """Mean of hidden states [segments, frames, dim] over the frames of each that count: float32 [segments, dim].
+def mean_over_time(state: torch.Tensor, counted: Sequence[slice], padded: bool = False) -> torch.Tensor:
+    """Mean of hidden states [segments, frames, dim] over the frames of each that count: float32 [segments, dim]. What a segment's mean is to the
+    last bit depends on no other segment, `padded` or not (if some have fewer frames than there are).
 
     Example:
         >>> state = torch.tensor([[[1.0], [3.0], [9.0]], [[2.0], [4.0], [6.0]]])
         >>> mean_over_time(state, [slice(0, 2), slice(0, 3)]).tolist()
         [[2.0], [4.0]]
     """
-    n = state.shape[1]
-    if all(part == slice(0, n) for part in counted):
+    whole = [part == slice(0, state.shape[1]) and not padded for part in counted]
+    if all(whole):
         return state.float().mean(1)
     weights = torch.zeros(state.shape[:2])
     for row, part in zip(weights, counted, strict=True):
         row[part] = 1
     weights = weights.to(state.device)
-    return (state.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+    means = (state.float() * weights[..., None]).sum(1) / weights.sum(1, keepdim=True)
+    if any(whole):
+        means = torch.where(torch.tensor(whole, device=state.device)[:, None], state.float().mean(1), means)
+    return means
 
 
 def times_of(segment: Segment, n_frames: int, grid: FrameGrid | None, rate: int) -> np.ndarray:
