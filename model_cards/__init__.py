@@ -1,2 +1,2 @@
-"""Cards of the released checkpoints, one NAME.md per repository, and `template.md`, of which `arch-hf publish card` makes the card of any
-other model."""
+"""`audioset.md`, the template of the released checkpoints' cards, with what is particular to each in `audioset.yaml`; and `template.md`, of
+which `arch-hf publish card` makes the card of any other model."""

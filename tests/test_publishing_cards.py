@@ -15,6 +15,7 @@ from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import copy_results, merge_results
 from arch_hf.publishing.own_card import write_card
+from arch_hf.publishing.released_cards import released_card, released_names
 
 RELEASED = {
     "wav2vec2-base-audioset": ("W2V2-AS", "B"),
@@ -24,9 +25,13 @@ RELEASED = {
 }
 
 
+def test_the_released_checkpoints_are_those_of_the_paper():
+    assert sorted(released_names()) == sorted(RELEASED)
+
+
 @pytest.mark.parametrize("name", RELEASED)
 def test_released_cards_say_what_table_2_says(name):
-    text = (files("model_cards") / f"{name}.md").read_text(encoding="utf-8")
+    text = released_card(name, f"arch/{name}")
     check_card(text)
     card = ModelCard(text)
     with (files("arch_hf.results") / "table2.csv").open() as file:
@@ -46,12 +51,14 @@ def test_released_cards_say_what_table_2_says(name):
         "Results",
         "How to load",
         "Training data",
+        "How it was made: what is known, and what is not",
         "Intended use",
         "Limits",
         "How to reproduce",
         "Licence and citation",
     ):
         assert f"## {heading}\n" in card.text
+    assert card.data.base_model == f"ALM/{name}" and "Not stated there" in card.text and "$" not in card.text
     assert f"arch-hf publish checkpoint ALM/{name} --repo_id arch/{name}" in card.text
 
 

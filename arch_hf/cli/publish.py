@@ -62,7 +62,9 @@ def _add_checkpoint(kinds) -> None:
         description=_CHECKPOINT,
     )
     parser.add_argument("source", metavar="FOLDER_OR_ID")
-    parser.add_argument("--repo_id", required=True, help="where to: arch/NAME; the card is model_cards/NAME.md")
+    parser.add_argument(
+        "--repo_id", required=True, help="where to: arch/NAME; a released NAME has its card in model_cards/"
+    )
     parser.add_argument("--revision", help="branch, tag or commit of the source")
     parser.add_argument("--card", type=Path, help="another card")
     parser.add_argument("--private", action="store_true")
