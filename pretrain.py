@@ -1,8 +1,13 @@
-"""Pretraining, for `accelerate launch pretrain.py …`; the work is in arch_hf/pretraining."""
+"""Pretraining, for `accelerate launch pretrain.py --objective ...`; the same as `arch-hf pretrain ...`."""
 
 import sys
+from pathlib import Path
 
-from arch_hf.pretraining.command import main
+# As in evaluate.py: this folder goes to the end of the path, where evaluate.py does not stand in for the `evaluate` library.
+_HERE = Path(__file__).resolve().parent
+sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != _HERE] + [str(_HERE)]
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from arch_hf.cli import main
+
+    sys.exit(main(["pretrain", *sys.argv[1:]]))

@@ -1,6 +1,6 @@
 """Pretraining's arithmetic, each against a plain or independent computation on small tensors."""
 
-import json
+import dataclasses
 import math
 
 import numpy as np
@@ -11,13 +11,17 @@ from torch.nn import functional as F
 from transformers import HubertModel
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
-from arch_hf.audio import encode_wav
 from arch_hf.errors import UserError
-from arch_hf.pretraining import sources, targets
-from arch_hf.pretraining.batching import FolderPlan, assemble, group_by_length
+from arch_hf.pretraining import targets
+from arch_hf.pretraining.architecture import feature_extractor, frames_of, hubert_config
+from arch_hf.pretraining.convolutions import convolve
 from arch_hf.pretraining.hubert import HubertObjective
+from arch_hf.pretraining.kmeans import fit_centroids
+from arch_hf.pretraining.labels import n_frames
 from arch_hf.pretraining.masking import sample_negatives, span_mask
-from arch_hf.pretraining.recipes import RECIPES, feature_extractor, frames_of, get_recipe, model_config
+from arch_hf.pretraining.options import Options, advice, recipe_of
+from arch_hf.pretraining.recipes import DIFFERENCES, LATER_ITERATIONS, RECIPES, Recipe, get_recipe
+from arch_hf.pretraining.step import learning_rate_at
 from arch_hf.pretraining.wav2vec2 import Wav2Vec2Objective, contrastive_logits
 
 SMALL = (
@@ -37,11 +41,11 @@ def runs_of(row: np.ndarray) -> np.ndarray:
     return edges[1::2] - edges[::2]
 
 
-# Section 4.2 of the wav2vec 2.0 paper: for a 15 s clip about 49% of the frames are hidden, in spans of 14.7 frames on average.
+# Section 4.2 of the wav2vec 2.0 paper: for a 15 s clip about 49% of the frames are masked, in spans of 14.7 frames on average.
 # HuBERT states p = 8% and l = 10: with uniform starts 1 − 0.92¹⁰ = 56.6%.
 @pytest.mark.parametrize(("start", "share", "mean_span"), [(0.065, 0.49, 14.7), (0.08, 0.566, None)])
 def test_mask_has_the_published_statistics(start, share, mean_span):
-    mask = span_mask(np.random.default_rng(0), 400, 749, start, 10)
+    mask = span_mask(np.random.default_rng(0), (400, 749), start, 10)
     assert mask.mean() == pytest.approx(share, abs=0.01)
     spans = np.concatenate([runs_of(row) for row in mask])
     assert spans.min() >= 10
@@ -49,9 +53,30 @@ def test_mask_has_the_published_statistics(start, share, mean_span):
         assert spans.mean() == pytest.approx(mean_span, abs=0.5)
 
 
+def fairseqs_share(clips, frames, rng, probability=0.65, length=10, draws=300):
+    """The share of masked frames by the steps of fairseq's compute_mask_indices (static lengths, overlaps allowed, require_same_masks)."""
+    shares = []
+    for _ in range(draws):
+        lengths = []
+        for _ in range(clips):
+            spans = max(2, int(probability * frames / length + rng.random()))
+            starts = rng.choice(frames - length, spans, replace=False)
+            lengths.append(len({start + offset for start in starts for offset in range(length)}))
+        shares.append(min(lengths) / frames)
+    return float(np.mean(shares))
+
+
+@pytest.mark.parametrize(("clips", "frames"), [(8, 499), (5, 781), (1, 749)])
+def test_trimmed_masks_are_as_many_as_the_released_code_makes(clips, frames):
+    rng = np.random.default_rng(0)
+    masks = [span_mask(rng, (clips, frames), 0.065, 10, trim=True) for _ in range(300)]
+    assert all(len(set(mask.sum(axis=1))) == 1 for mask in masks)
+    assert np.mean([mask.mean() for mask in masks]) == pytest.approx(fairseqs_share(clips, frames, rng), abs=0.004)
+
+
 @pytest.mark.parametrize("frames", [3, 9, 10, 11, 40])
 def test_mask_stays_within_short_clips(frames):
-    mask = span_mask(np.random.default_rng(1), 200, frames, 0.065, 10, min_spans=1)
+    mask = span_mask(np.random.default_rng(1), (200, frames), 0.065, 10, min_spans=1)
     assert mask.shape == (200, frames)
     assert mask.any(axis=1).all()
     assert min(runs_of(row).min() for row in mask) >= min(10, frames)
@@ -59,7 +84,7 @@ def test_mask_stays_within_short_clips(frames):
         assert mask[:, 0].any() and mask[:, -1].any()
 
 
-def test_negatives_are_other_hidden_frames_of_the_same_clip_drawn_uniformly():
+def test_negatives_are_other_masked_frames_of_the_same_clip_drawn_uniformly():
     mask = np.array([[1, 0, 1, 1], [0, 0, 1, 0], [1, 1, 1, 1]], dtype=bool)
     drawn = sample_negatives(np.random.default_rng(0), mask, 3000)
     own = np.arange(8)
@@ -77,7 +102,8 @@ def test_contrastive_logits_equal_a_plain_computation_with_hand_picked_negatives
     predicted, quantised = generator.normal(size=(2, 4, 3)).astype(np.float32)
     quantised[2] = quantised[0]  # frame 2 carries the codewords of frame 0: it is no negative of it
     negatives = np.array([[1, 2], [0, 3], [3, 1], [1, 1]])
-    logits = contrastive_logits(*map(torch.from_numpy, (predicted, quantised, negatives)), temperature=0.1)
+    codes = np.array([[1, 2], [3, 4], [1, 2], [1, 4]])
+    logits = contrastive_logits(*map(torch.from_numpy, (predicted, quantised, negatives, codes)), temperature=0.1)
     for frame in range(4):
         for column, other in enumerate([frame, *negatives[frame]]):
             a, b = predicted[frame].tolist(), quantised[other].tolist()
@@ -98,15 +124,15 @@ def test_wav2vec2_loss_and_gradients_equal_those_of_transformers(monkeypatch):
     objective = Wav2Vec2Objective(recipe).train()
     generator = np.random.default_rng(0)
     waveforms = torch.from_numpy(generator.normal(size=(3, 8000)).astype(np.float32))
-    mask = span_mask(generator, 3, frames_of(8000), 0.1, 5)
+    mask = span_mask(generator, (3, frames_of(8000)), 0.1, 5)
     negatives = sample_negatives(generator, mask, 5)
     monkeypatch.setattr(F, "gumbel_softmax", hard_choice)  # the two would draw noise for different frames
 
-    ours = objective(waveforms, torch.from_numpy(mask), torch.from_numpy(negatives))
+    flat = np.flatnonzero(mask)
+    ours = objective(waveforms, *map(torch.from_numpy, (mask, flat, negatives)))
     ours["objective"].backward()
     gradients = {name: p.grad.clone() for name, p in objective.model.named_parameters() if p.grad is not None}
     objective.zero_grad()
-    flat = np.flatnonzero(mask)
     everywhere = np.zeros((*mask.shape, 5), dtype=np.int64)
     everywhere[mask] = flat[negatives]
     theirs = objective.model(
@@ -128,13 +154,13 @@ def test_wav2vec2_loss_and_gradients_equal_those_of_transformers(monkeypatch):
 
 
 def test_hubert_logits_and_loss_equal_a_plain_computation():
-    recipe = get_recipe("hubert", "tiny", [*SMALL, "feature_penalty=10"])
+    recipe = get_recipe("hubert", "tiny", [*SMALL, "feature_penalty=10", "clusters=7"])
     torch.manual_seed(0)
-    objective = HubertObjective(recipe, clusters=7).eval()
+    objective = HubertObjective(recipe).eval()
     waveforms = torch.randn(2, 4000)
-    mask = torch.from_numpy(span_mask(np.random.default_rng(0), 2, frames_of(4000), 0.1, 5))
+    mask = torch.from_numpy(span_mask(np.random.default_rng(0), (2, frames_of(4000)), 0.1, 5))
     labels = torch.randint(0, 7, mask.shape)
-    values = objective(waveforms, mask, labels)
+    values = objective(waveforms, mask, mask.flatten().nonzero()[:, 0], labels)
 
     states = objective.model(waveforms, mask_time_indices=mask).last_hidden_state.detach().double().numpy()
     weight, bias = (p.detach().double().numpy() for p in (objective.projection.weight, objective.projection.bias))
@@ -153,24 +179,39 @@ def test_hubert_logits_and_loss_equal_a_plain_computation():
     assert all(parameter.grad is not None for parameter in objective.parameters())
 
 
-def test_gradient_scale_slows_the_convolutions_alone():
-    norms = []
+def test_gradient_scale_slows_the_convolutions_alone_and_changes_no_value():
+    norms, losses = [], []
     for scale in (1.0, 0.1):
         torch.manual_seed(0)
-        objective = HubertObjective(get_recipe("hubert", "tiny", [*SMALL, f"feature_gradient_scale={scale}"]), 4)
+        recipe = get_recipe("hubert", "tiny", [*SMALL, f"feature_gradient_scale={scale}", "clusters=4"])
+        objective = HubertObjective(recipe)
         mask = torch.zeros(1, 24, dtype=torch.bool)
         mask[:, 5:12] = True
-        objective(torch.randn(1, 8000, generator=torch.manual_seed(1)), mask, torch.zeros(1, 24, dtype=torch.int64))[
-            "objective"
-        ].backward()
-        norms.append(
-            (
-                objective.model.feature_extractor.conv_layers[0].conv.weight.grad.norm(),
-                objective.projection.weight.grad.norm(),
-            )
-        )
+        waveforms, labels = torch.randn(1, 8000, generator=torch.manual_seed(1)), torch.zeros(1, 24, dtype=torch.int64)
+        loss = objective(waveforms, mask, torch.arange(5, 12), labels)["objective"]
+        loss.backward()
+        losses.append(float(loss.detach()))
+        convolution = objective.model.feature_extractor.conv_layers[0].conv
+        norms.append((convolution.weight.grad.norm(), objective.projection.weight.grad.norm()))
+    assert losses[0] == losses[1]
     assert float(norms[1][0] / norms[0][0]) == pytest.approx(0.1, rel=1e-3)
     assert float(norms[1][1] / norms[0][1]) == pytest.approx(1.0, rel=1e-5)
+
+
+@pytest.mark.parametrize("samples", [400, 719, 720, 8000, 8123])
+def test_convolutions_as_matrix_products_have_the_values_and_gradients_of_transformers(samples):
+    recipe = get_recipe("hubert", "tiny", [*SMALL, "conv_dim=4,6,8,8,8,6,8"])
+    torch.manual_seed(0)
+    extractor = HubertModel(hubert_config(recipe)).feature_extractor.double().train()
+    waveforms = torch.randn(3, samples, dtype=torch.float64)
+    weights = torch.randn(3, frames_of(samples), 8, dtype=torch.float64)
+    found = []
+    for frames in (convolve(extractor, waveforms), extractor(waveforms.clone()).transpose(1, 2)):
+        extractor.zero_grad()
+        (frames * weights).sum().backward()
+        found.append((frames.detach(), [p.grad.clone() for p in extractor.parameters()]))
+    torch.testing.assert_close(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][1], found[1][1])
 
 
 def test_gumbel_temperature_falls_as_published():
@@ -222,7 +263,7 @@ def test_labels_name_the_nearest_centroid_at_the_models_frame_rate():
 def test_layer_targets_equal_the_whole_models_hidden_state(tmp_path):
     for layer_norm in ("true", "false"):
         recipe = get_recipe("hubert", "tiny", [*SMALL, f"layer_norm={layer_norm}"])
-        model = HubertModel(model_config(recipe)).eval()
+        model = HubertModel(hubert_config(recipe)).eval()
         model.save_pretrained(tmp_path / layer_norm)
         feature_extractor(recipe).save_pretrained(tmp_path / layer_norm)
         waveforms = torch.randn(2, 4000)
@@ -242,10 +283,19 @@ def test_layer_targets_equal_the_whole_models_hidden_state(tmp_path):
 def test_kmeans_finds_well_separated_clusters():
     centres = np.array([[0, 0], [10, 0], [0, 10]], dtype=np.float32)
     frames = (centres[np.arange(300) % 3] + np.random.default_rng(0).normal(size=(300, 2)) * 0.1).astype(np.float32)
-    found = targets.fit_centroids(frames, 3, seed=0).numpy()
+    found = fit_centroids(frames, 3, seed=0, starts=20)
     assert np.abs(found[:, None] - centres).sum(axis=-1).min(axis=0).max() < 0.1
     with pytest.raises(UserError, match="too few"):
-        targets.fit_centroids(frames[:2], 3, seed=0)
+        fit_centroids(frames[:2], 3, seed=0, starts=20)
+
+
+def test_the_rate_is_fairseqs_polynomial_decay():
+    recipe = get_recipe("hubert", "base", ["max_steps=1000", "warmup_fraction=0.08"])
+    rate = recipe.learning_rate / 80  # what fairseq's schedule begins with
+    for step in range(1000):
+        assert learning_rate_at(step, recipe) == pytest.approx(rate)
+        updates = step + 1  # and what its step_update sets after each update
+        rate = recipe.learning_rate * (updates / 80 if updates <= 80 else 1 - (updates - 80) / 920)
 
 
 # Both papers round to 95 M and 317 M; the released HuBERT encoders hold 94.4 M and 315.4 M.
@@ -256,7 +306,7 @@ def test_kmeans_finds_well_separated_clusters():
 def test_recipes_build_the_published_architectures(objective, size, millions):
     recipe = RECIPES[objective, size]
     with torch.device("meta"):
-        model = Wav2Vec2Objective(recipe).model if objective == "wav2vec2" else HubertObjective(recipe, 100).model
+        model = Wav2Vec2Objective(recipe).model if objective == "wav2vec2" else HubertObjective(recipe).model
     assert sum(p.numel() for p in model.parameters()) / 1e6 == pytest.approx(millions, abs=0.05)
 
 
@@ -274,79 +324,31 @@ def test_overrides_that_make_no_sense_are_refused(override, message):
         get_recipe("hubert", "tiny", [override])
 
 
-def test_an_epoch_takes_every_clip_once_within_the_budget():
-    seconds = np.random.default_rng(0).uniform(0.3, 8, size=300)
-    recipe = get_recipe("hubert", "tiny", ["micro_batch_seconds=12", "crop_seconds=5"])
-    groups = group_by_length(seconds, recipe, np.random.default_rng(0))
-    assert sorted(np.concatenate([clips for clips, _ in groups])) == list(range(300))
-    for clips, samples in groups:
-        assert len(clips) * samples <= 12 * 16000
-        lengths = np.minimum(seconds[clips], 5)
-        assert samples == int(lengths.min() * 16000)
-        assert lengths.max() <= 1.25 * lengths.min()
+def test_what_the_sources_of_a_recipe_disagree_on_is_a_number_of_it():
+    fields = {field.name for field in dataclasses.fields(Recipe)}
+    for each in DIFFERENCES:
+        assert each.number in fields and (each.objective, each.size) in RECIPES
+    assert RECIPES["wav2vec2", "large"].micro_batch_clips == 4 and RECIPES["hubert", "base"].kmeans_starts == 20
+    for size, numbers in LATER_ITERATIONS.items():
+        assert (
+            dataclasses.replace(RECIPES["hubert", size], **numbers).target_layer
+            == {"tiny": 2, "base": 6, "large": 9}[size]
+        )
 
 
-def test_processes_share_one_order_and_a_position_continues_it():
-    seconds = np.random.default_rng(0).uniform(0.5, 4, size=40)
-    recipe = get_recipe("hubert", "tiny", ["micro_batch_seconds=8", "micro_batches=4"])
+def test_targets_that_are_not_the_papers_are_told(tmp_path):
+    def told(size, **changes):
+        return advice(recipe_of(Options("hubert", size, ["x"], tmp_path, **changes)))
 
-    def take(count, **kwargs):
-        plan = iter(FolderPlan(seconds, recipe, 7, **kwargs))
-        return [next(plan) for _ in range(count)]
-
-    alone = take(40)
-    halves = [take(20, rank=rank, world=2) for rank in (0, 1)]
-    shared = [plan for step in range(10) for half in halves for plan in half[2 * step : 2 * step + 2]]
-    resumed = take(28, position=alone[11].position)  # after three steps
-    for expected, found in [*zip(alone, shared, strict=True), *zip(alone[12:], resumed, strict=True)]:
-        assert found.key == expected.key and found.samples == expected.samples
-        np.testing.assert_array_equal(found.clips, expected.clips)
-    assert len({plan.key for plan in alone}) == 40
-    assert alone[-1].key[1] > 0, "the order must go past the first epoch to be tested"
+    assert "without --targets_from" in told("large")[0]
+    assert (
+        told("large", targets_from="x") == [] and told("base") == [] and told("tiny", targets_from="x", layer=1) == []
+    )
+    assert "layer 9 for HuBERT large, not layer 6" in told("large", targets_from="x", layer=6)[0]
+    with pytest.raises(UserError, match="--layer goes with --targets_from"):
+        told("base", layer=3)
 
 
-def test_a_broken_clip_is_left_out_and_named_and_moves_no_other_crop():
-    recipe = get_recipe("wav2vec2", "tiny")
-    noise = np.random.default_rng(0).uniform(-0.5, 0.5, size=(3, 24000)).astype(np.float32)
-    clips = [(f"{i}", encode_wav(audio, 16000)) for i, audio in enumerate(noise)]
-    whole = assemble(clips, 8000, (1, 2), {}, recipe)
-    torn = assemble([clips[0], ("1", clips[1][1][:2000]), clips[2]], 8000, (1, 2), {}, recipe)
-    assert [name for name, _ in torn.broken] == ["1"] and "truncated" in torn.broken[0][1]
-    torch.testing.assert_close(torn.waveforms, whole.waveforms[[0, 2]])
-    nothing = assemble([("x", b"")], 8000, (1, 2), {}, recipe)
-    assert nothing.empty and nothing.hidden == 0 and nothing.broken == [("x", "empty file (0 bytes)")]
-
-
-def test_folders_are_searched_and_what_cannot_be_used_is_named(tmp_path):
-    (tmp_path / "a/b").mkdir(parents=True)
-    for name, length in (("a/one.wav", 16000), ("a/b/two.WAV", 8000), ("short.wav", 100)):
-        (tmp_path / name).write_bytes(encode_wav(np.zeros(length, np.float32), 16000))
-    (tmp_path / "noise.flac").write_bytes(b"no audio at all")
-    (tmp_path / "notes.txt").write_text("not audio")
-    clips = sources.scan_folders([str(tmp_path)], 0.2)
-    assert [path[len(str(tmp_path)) :] for path in clips.paths] == ["/a/b/two.WAV", "/a/one.wav"]
-    assert clips.seconds.tolist() == [0.5, 1.0]
-    reasons = {path[len(str(tmp_path)) :]: reason for path, reason in clips.skipped}
-    assert "too short: 0.01 s" in reasons["/short.wav"] and "not audio" in reasons["/noise.flac"] and len(reasons) == 2
-    with pytest.raises(UserError, match=r"none of 4 clips can be used: 3 too short .* 1 unreadable"):
-        sources.scan_folders([str(tmp_path)], 2.0)
-    with pytest.raises(UserError, match="no such folder"):
-        sources.scan_folders([str(tmp_path / "nowhere")], 0.2)
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="no audio file found"):
-        sources.scan_folders([str(tmp_path / "empty")], 0.2)
-
-
-def test_audiosets_segment_lists_choose_the_clips(tmp_path):
-    lines = ["# Segments csv", "# num_ytids=3", "# YTID, start_seconds, end_seconds, positive_labels"]
-    lines += [f'{name}, 30.000, 40.000, "/m/09x0r,/m/05zppz"' for name in ("--aE2O5G5WE", "-0DdlOuIFUI", "YYYYYYYYYYY")]
-    (tmp_path / "segments.csv").write_text("\n".join(lines))
-    (tmp_path / "clips").mkdir()
-    for name in ("Y--aE2O5G5WE.wav", "-0DdlOuIFUI_30000_40000.flac", "zzzzzzzzzzz.wav"):
-        (tmp_path / "clips" / name).write_bytes(encode_wav(np.zeros(16000, np.float32), 16000))
-    clips = sources.scan_folders([str(tmp_path / "clips")], 0.2, [str(tmp_path / "segments.csv")])
-    assert len(clips.paths) == 2 and not any("zzz" in path for path in clips.paths)
-    assert clips.skipped == [("YYYYYYYYYYY", "in the segment list, not in the folder")]
-    (tmp_path / "other.csv").write_text(json.dumps({"no": "csv"}))
-    with pytest.raises(UserError, match="expected AudioSet's lines"):
-        sources.scan_folders([str(tmp_path / "clips")], 0.2, [str(tmp_path / "other.csv")])
+def test_frames_are_counted_alike_for_one_clip_and_for_many():
+    samples = np.arange(0, 2000, 7)
+    assert n_frames(samples).tolist() == [frames_of(int(each)) for each in samples]

@@ -1,220 +1,226 @@
-"""Whole pretraining runs of very small models: learning, resuming, sharing among processes, and ending well or clearly."""
+"""Whole pretraining runs of very small models: learning, sharing among processes, and ending well or clearly."""
 
 import dataclasses
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from accelerate import debug_launcher
-from accelerate.state import AcceleratorState, PartialState
+from accelerate.state import PartialState
 from datasets import Audio, Dataset, Features, Value
+from pretraining_runs import (
+    NOISY,
+    SMALL,
+    assert_nearly_the_same,
+    curve,
+    fresh,
+    history,
+    make_audio,
+    options,
+    rows_of,
+    train,
+)
 from transformers import AutoFeatureExtractor, AutoModel, HubertModel, Wav2Vec2Model
 
-from arch_hf.audio import encode_wav
+from arch_hf.cli import main
 from arch_hf.errors import UserError
-from arch_hf.pretraining import checkpoints, preparation
-from arch_hf.pretraining.command import main
-from arch_hf.pretraining.loop import pretrain
-from arch_hf.pretraining.preparation import Options
+from arch_hf.pretraining import checkpoints, kmeans, prepare_audio
+from arch_hf.pretraining.clips import Clips
+from arch_hf.pretraining.labels import CachedLabels
+from arch_hf.pretraining.prepare_audio import Source
 
-SMALL = (
-    "hidden_size=16",
-    "layers=2",
-    "heads=2",
-    "intermediate_size=24",
-    "conv_dim=8,8,8,8,8,8,8",
-    "positional_kernel=4",
-)
-SMALL += (
-    "positional_groups=2",
-    "codewords=6",
-    "code_dim=8",
-    "projection_dim=8",
-    "negatives=5",
-    "clusters=6",
-    "kmeans_frames=500",
-)
-SMALL += (
-    "clusters_of_layer=6",
-    "micro_batch_seconds=2",
-    "micro_batches=2",
-    "crop_seconds=1",
-    "learning_rate=3e-3",
-    "warmup_fraction=0.1",
-)
+ROOT = Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
-    torch.set_num_threads(1)
-    AcceleratorState._reset_state(reset_partial_state=True)
+def new_process():
+    fresh()
     yield
-    AcceleratorState._reset_state(reset_partial_state=True)
+    fresh()
 
 
 @pytest.fixture(scope="module")
 def audio(tmp_path_factory):
-    """Twelve clips of tones that come and go, 0.5 to 1.6 s, and one broken file."""
-    folder = tmp_path_factory.mktemp("audio")
-    generator = np.random.default_rng(0)
-    for number in range(12):
-        time = np.arange(int(16000 * (0.5 + 0.1 * number))) / 16000
-        tone = np.sin(2 * np.pi * time * generator.choice([300, 700, 1500])) * (np.sin(2 * np.pi * time * 4) > 0)
-        samples = (0.3 * tone + 0.01 * generator.normal(size=len(time))).astype(np.float32)
-        (folder / f"{number:02}.wav").write_bytes(encode_wav(samples, 16000))
-    (folder / "broken.wav").write_bytes(encode_wav(samples, 16000)[:9000])
+    """Twelve clips, 0.5 to 1.6 s, and one broken file."""
+    folder = make_audio(tmp_path_factory.mktemp("audio"))
+    (folder / "broken.wav").write_bytes((folder / "11.wav").read_bytes()[:9000])
     return folder
 
 
-def options(audio, out, objective="hubert", **changes) -> Options:
-    changes = {"workers": 0, "log_every": 1, "save_every": 5, "max_steps": 10, "seed": 1, "overrides": SMALL, **changes}
-    return Options(objective, "tiny", [str(audio)], out, **changes)
-
-
-def curve(out) -> list[tuple[float, ...]]:
-    rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
-    return [
-        tuple(row[name] for name in ("step", "loss", "accuracy", "codebook_perplexity", "gradient_norm", "skipped"))
-        for row in rows
-    ]
-
-
-def in_two_processes(run: Options) -> None:
-    torch.set_num_threads(1)
-    pretrain(run)
+@pytest.fixture(scope="module")
+def prepared(audio, tmp_path_factory):
+    """The same, prepared."""
+    out = tmp_path_factory.mktemp("prepared") / "audio"
+    prepare_audio.prepare_audio(Source((str(audio),)), out, workers=1)
+    return out
 
 
 @pytest.fixture(scope="module", params=["wav2vec2", "hubert"])
 def undisturbed(request, audio, tmp_path_factory):
     """A run of each objective with dropout, layer drop and the Gumbel noise at work."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    torch.set_num_threads(1)
     out = tmp_path_factory.mktemp("runs") / request.param
-    noisy = (*SMALL, "dropout=0.1", "feature_dropout=0.1", "layer_drop=0.3")
     run = options(
-        audio, out, request.param, overrides=noisy, max_steps=30, log_with=("tensorboard",), keep_checkpoints=6
+        audio, out, request.param, overrides=NOISY, max_steps=20, log_with=("tensorboard",), keep_checkpoints=6
     )
-    pretrain(run)
+    train(run)
     return run
 
 
 def test_a_run_learns_and_leaves_a_checkpoint_for_automodel(undisturbed, audio):
     out = undisturbed.output_dir
     losses = [row[1] for row in curve(out)]
-    assert len(losses) == 30 and np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
+    assert len(losses) == 20 and np.mean(losses[-5:]) < 0.95 * np.mean(losses[:5])
     model, extractor = AutoModel.from_pretrained(out), AutoFeatureExtractor.from_pretrained(out)
     assert type(model) is {"wav2vec2": Wav2Vec2Model, "hubert": HubertModel}[undisturbed.objective]
     inputs = extractor([np.zeros(8000, np.float32)], sampling_rate=16000, return_tensors="pt")
     assert model.eval()(**inputs).last_hidden_state.shape == (1, 24, 16)
-    assert (out / "model.safetensors").is_file() and not list(out.glob("*.bin")) and not list(out.glob(".export*"))
+    kept = {path.name for path in out.rglob("*") if path.is_file()}
+    assert "model.safetensors" in kept and not [
+        name for name in kept if name.endswith((".bin", ".pkl", ".pt", ".partial"))
+    ]
     card = (out / "README.md").read_text()
     for part in (
-        "13 clips, 0.00 hours",
+        "12 clips, 0.00 hours",
         "1 clips skipped",
         "evaluate.py --model_id",
         "| learning_rate | 0.003 |",
-        "| 30 |",
+        "| 20 |",
     ):
         assert part in card
-    assert str(audio.parent) not in card
+    assert "- step 0: begun" in card and str(audio.parent) not in card and (out / "curves.png").stat().st_size > 1000
     assert list(out.rglob("events.out.tfevents*"))
     skipped = [json.loads(line) for line in (out / "skipped.jsonl").read_text().splitlines()]
     assert [(row["clip"], row["reason"][:9]) for row in skipped] == [(str(audio / "broken.wav"), "truncated")]
+    log = (out / "train.log").read_text()
+    assert "beginning at step 0 of 20" in log and "step 20/20, loss" in log and "s for data" in log
 
 
-def test_two_processes_give_the_curve_of_one(undisturbed, tmp_path):
-    both = dataclasses.replace(undisturbed, output_dir=tmp_path / "two", max_steps=None, log_with=())
-    both = dataclasses.replace(both, overrides=(*both.overrides, "max_steps=30"))
-    debug_launcher(in_two_processes, (both,), num_processes=2)
-    np.testing.assert_allclose(curve(both.output_dir), curve(undisturbed.output_dir), rtol=2e-3, atol=2e-3)
-    np.testing.assert_allclose(curve(both.output_dir)[:5], curve(undisturbed.output_dir)[:5], rtol=1e-5, atol=1e-5)
+def in_two_processes(run) -> None:
+    train(run)
 
 
-@pytest.mark.parametrize("killed_after", [5, 17])
-def test_killed_and_resumed_gives_the_undisturbed_curve_and_weights(undisturbed, tmp_path, killed_after, monkeypatch):
-    if undisturbed.objective == "wav2vec2" and killed_after == 5:
-        pytest.skip("one of the two objectives is enough at a checkpoint's own step")
-    run = dataclasses.replace(undisturbed, output_dir=tmp_path / "run", log_with=())
-    steps = iter(range(killed_after))
-
-    def die(*args):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return preparation.advance(*args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("arch_hf.pretraining.loop.advance", die)
-        pretrain(run)
-    kept = checkpoints.checkpoint_steps(run.output_dir)
-    assert max(kept) == killed_after // 5 * 5
-    (run.output_dir / "checkpoints/.step-0000099.partial").mkdir()  # what a kill during a checkpoint leaves
-    torch.manual_seed(99)
-    pretrain(dataclasses.replace(run, resume=True))
-    assert curve(run.output_dir) == curve(undisturbed.output_dir)
-    ours, theirs = (AutoModel.from_pretrained(r.output_dir).state_dict() for r in (run, undisturbed))
-    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
-    assert not list((run.output_dir / "checkpoints").glob(".*"))
+def test_two_processes_give_the_curve_of_one_and_one_goes_on_from_two(undisturbed, tmp_path):
+    both = dataclasses.replace(undisturbed, output_dir=tmp_path / "two", log_with=(), max_steps=None)
+    debug_launcher(in_two_processes, (dataclasses.replace(both, overrides=(*NOISY, "max_steps=20")),), num_processes=2)
+    assert_nearly_the_same(both.output_dir, undisturbed.output_dir)
+    for step in (15, 20):
+        shutil.rmtree(both.output_dir / f"checkpoints/step-{step:07d}")
+    alone = train(dataclasses.replace(both, resume=True))
+    assert_nearly_the_same(alone, undisturbed.output_dir)
+    assert history(alone)[-1]["changed"]["processes"] == [2, 1]
 
 
-def test_a_folder_that_holds_a_run_is_not_begun_anew_or_resumed_with_another_configuration(audio, tmp_path):
-    run = options(audio, tmp_path / "run", max_steps=4, save_every=1, keep_checkpoints=2)
-    pretrain(run)
-    assert list(checkpoints.checkpoint_steps(run.output_dir)) == [3, 4]
-    before = (run.output_dir / "model.safetensors").read_bytes()
-    with pytest.raises(UserError, match="holds a run of 4 steps: add --resume"):
-        pretrain(run)
-    for change, message in (
-        ({"seed": 2}, r"another configuration: seed was 1, is 2$"),
-        ({"max_steps": 6, "overrides": (*SMALL, "mask_length=7")}, r"mask_length was 5, is 7; max_steps was 4, is 6"),
-    ):
-        with pytest.raises(UserError, match=message):
-            pretrain(dataclasses.replace(run, resume=True, **change))
-    (run.output_dir / "model.safetensors").unlink()  # killed after the last checkpoint, before the export
-    pretrain(dataclasses.replace(run, resume=True))
-    assert (run.output_dir / "model.safetensors").read_bytes() == before
+def test_shards_give_the_run_that_the_same_files_give_and_a_dataset_is_prepared_first(
+    audio, prepared, tmp_path, capsys
+):
+    run = options(prepared, tmp_path / "run", "wav2vec2", max_steps=4)
+    losses = [row[1] for row in curve(train(run))]
+    assert len(losses) == 4 and np.isfinite(losses).all()
+    card = (run.output_dir / "README.md").read_text()
+    assert f"prepared by arch-hf prepare-audio from `{audio.name}`, 1 skipped" in card
+    rows = [{"audio": {"bytes": path.read_bytes(), "path": path.name}} for path in sorted(audio.glob("*.wav"))]
+    features = Features({"audio": {"bytes": Value("binary"), "path": Value("string")}})
+    (tmp_path / "data").mkdir()
+    Dataset.from_list(rows, features=features).cast_column("audio", Audio(decode=False)).to_parquet(
+        tmp_path / "data/train.parquet"
+    )
+    again = train(options(tmp_path / "data", tmp_path / "again", "wav2vec2", max_steps=4))
+    assert "is prepared into" in capsys.readouterr().out and (again / "audio/manifest.json").exists()
+    assert sorted(path.name for path in (again / "audio").glob("*.tar"))
+    with pytest.raises(UserError, match="split 'validation' cannot be opened"):
+        train(options(tmp_path / "data", tmp_path / "x", audio_split="validation"))
 
 
 def test_the_second_iteration_learns_from_a_layer_of_the_first(audio, tmp_path):
-    first = pretrain(options(audio, tmp_path / "first", max_steps=3))
-    second = pretrain(options(audio, tmp_path / "second", max_steps=3, targets_from=str(first), layer=2))
-    assert checkpoints.checkpoint_steps(second) and "layer 2 of `first`" in (second / "README.md").read_text()
-    centroids = [preparation.targets.load_centroids(path / "kmeans.safetensors") for path in (first, second)]
+    first = train(options(audio, tmp_path / "first", max_steps=3))
+    second = train(options(audio, tmp_path / "second", max_steps=3, targets_from=str(first), layer=1))
+    card = (second / "README.md").read_text()
+    told = r"6 k-means clusters of \d{3} frames of layer 1 of first, drawn from [\d.e-]+ h \(.* % of the audio\)"
+    assert re.search(told, card)
+    centroids = [kmeans.read_centroids(path / kmeans.CENTROIDS) for path in (first, second)]
     assert [tuple(c.shape) for c in centroids] == [(6, 39), (6, 16)]
     with pytest.raises(UserError, match="--targets_from goes with --objective hubert"):
-        pretrain(options(audio, tmp_path / "third", "wav2vec2", targets_from=str(first)))
+        train(options(audio, tmp_path / "third", "wav2vec2", targets_from=str(first)))
+    # The earlier model may have moved, but not changed.
+    shutil.copytree(first, tmp_path / "moved")
+    more = options(audio, second, max_steps=4, targets_from=str(tmp_path / "moved"), layer=1, resume=True)
+    train(more)
+    other = options(audio, tmp_path / "other", max_steps=3, seed=2)
+    with pytest.raises(UserError, match=r"targets of .* were made of another model"):
+        train(dataclasses.replace(more, targets_from=str(train(other))))
+
+
+def test_which_frames_are_clustered_does_not_depend_on_the_number_of_processes(audio, tmp_path):
+    alone = train(options(audio, tmp_path / "one", max_steps=1))
+    two = options(audio, tmp_path / "two", max_steps=1)
+    debug_launcher(in_two_processes, (two,), num_processes=2)
+    centroids = [kmeans.read_centroids(out / kmeans.CENTROIDS) for out in (alone, two.output_dir)]
+    torch.testing.assert_close(*centroids, rtol=1e-3, atol=1e-3)
+
+
+def test_labels_made_once_are_those_made_on_the_fly_away_from_the_edges(prepared, audio, tmp_path):
+    cached = train(options(prepared, tmp_path / "cached", max_steps=3, save_every=2, cache_targets=True))
+    fly = train(options(prepared, tmp_path / "fly", max_steps=3))
+    # A crop's slopes of MFCC at its edges do not see what lies beyond it, so a few labels differ.
+    assert curve(cached)[0][1] == pytest.approx(curve(fly)[0][1], rel=0.05)
+    labels = CachedLabels(cached / "targets", Clips([prepared]))
+    assert labels.clips.samples[0] // 320 - 1 <= len(labels(0)) <= labels.clips.samples[0] // 320
+    assert labels(0).dtype == np.uint16 and set(labels(0).tolist()) <= set(range(6))
+    files = sorted((cached / "targets").glob("*.npy"))
+    before = [path.read_bytes() for path in files]
+    files[0].unlink()  # as if it had been stopped before
+    shutil.rmtree(cached / "checkpoints/step-0000003")
+    train(options(prepared, cached, max_steps=3, cache_targets=True, resume=True))
+    assert [path.read_bytes() for path in files] == before
+    with pytest.raises(UserError, match="--cache_targets wants prepared audio"):
+        train(options(audio, tmp_path / "files", max_steps=3, cache_targets=True))
+
+
+def test_held_out_clips_are_measured_and_a_corpus_probed(audio, tmp_path):
+    held_out = make_audio(tmp_path / "held_out", clips=5, seed=3)
+    run = options(
+        audio, tmp_path / "run", "wav2vec2", valid=[str(held_out)], valid_every=2, max_steps=4, export_every=2
+    )
+    out = train(dataclasses.replace(run, probe=["synthetic_speech"]))
+    valid = [row for row in rows_of(out) if "valid_loss" in row]
+    assert [row["step"] for row in valid] == [2, 4]
+    assert all(0 <= row["valid_accuracy"] <= 1 and row["valid_codebook_perplexity"] >= 2 for row in valid)
+    assert all(0 < row["probe_synthetic_speech"] <= 1 for row in valid)
+    card = (out / "README.md").read_text()
+    assert "held out: 5 clips" in card and "on held-out clips, at step 4" in card and "probe at step 4" in card
+    assert AutoModel.from_pretrained(out / "exports/step-0000002").config.hidden_size == 16
+    assert "Not finished: step 2 of 4" in (out / "exports/step-0000002/README.md").read_text()
+    with pytest.raises(UserError, match="5 of its clips are in --audio too"):
+        train(options(held_out, tmp_path / "same", "wav2vec2", valid=[str(held_out)], max_steps=4))
+    plain = train(options(audio, tmp_path / "plain", "wav2vec2", max_steps=4))
+    np.testing.assert_allclose(curve(plain), curve(out), rtol=1e-5)  # measuring changes nothing
 
 
 @pytest.mark.parametrize("objective", ["wav2vec2", "hubert"])
 def test_bf16_and_gradient_checkpointing_give_nearly_and_exactly_the_same_curve(
     objective, audio, tmp_path, monkeypatch
 ):
-    plain = pretrain(options(audio, tmp_path / "plain", objective, max_steps=3))
-    AcceleratorState._reset_state(reset_partial_state=True)
-    checkpointed = pretrain(options(audio, tmp_path / "saving", objective, max_steps=3, gradient_checkpointing=True))
-    np.testing.assert_allclose(curve(checkpointed), curve(plain), rtol=1e-4, atol=1e-5)
-    AcceleratorState._reset_state(reset_partial_state=True)
+    plain = train(options(audio, tmp_path / "plain", objective, max_steps=3))
+    checkpointed = train(options(audio, tmp_path / "saving", objective, max_steps=3, gradient_checkpointing=True))
+    assert_nearly_the_same(checkpointed, plain)
     monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "bf16")
-    half = pretrain(options(audio, tmp_path / "half", objective, max_steps=3))
+    half = train(options(audio, tmp_path / "half", objective, max_steps=3))
     losses = [[row[1] for row in curve(out)] for out in (half, plain)]
     assert losses[0][0] == pytest.approx(
         losses[1][0], rel=0.02
     )  # later on, a codeword drawn differently moves the loss
     assert losses[0] != losses[1] and np.isfinite(losses).all()
     assert AutoModel.from_pretrained(half).dtype == torch.float32
-
-
-def test_a_diverging_run_stops_and_says_so(audio, tmp_path, monkeypatch):
-    with pytest.raises(UserError, match=r"step \d+: .* diverged; .*checkpoint.* lower --set learning_rate"):
-        pretrain(
-            options(audio, tmp_path / "a", max_steps=60, overrides=(*SMALL, "learning_rate=1e30", "warmup_fraction=0"))
-        )
-    monkeypatch.setattr(
-        "arch_hf.pretraining.records.EXPLODED", 0.5
-    )  # now a loss that only halves slowly counts as exploded
-    with pytest.raises(UserError, match=r"rose from .* diverged; the last whole checkpoint is of step 5"):
-        pretrain(options(audio, tmp_path / "b", max_steps=60))
+    monkeypatch.setenv("ACCELERATE_MIXED_PRECISION", "fp16")
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        train(options(audio, tmp_path / "fp16", objective, max_steps=3))
 
 
 def test_a_full_disk_is_told_and_the_last_checkpoint_stays(audio, tmp_path, monkeypatch):
@@ -225,85 +231,25 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(audio, tmp_path, monk
         calls.append(path)
         return usage if len(calls) == 1 else usage._replace(free=1000)
 
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(UserError, match=r"no room .* step 10 .* last whole checkpoint is of step 5"),
-    ):
+    no_room = r"no room .* step 10 .* last whole checkpoint is of step 5"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=no_room):
         patch.setattr(checkpoints.shutil, "disk_usage", shrinking)
-        pretrain(run)
+        train(run)
+    save = checkpoints.save_file
 
-    def full(self, folder):
-        (checkpoints.Path(folder) / "model.safetensors").write_bytes(b"half")
-        raise OSError(28, "No space left on device")
+    def full(tensors, path):
+        save(tensors, path)
+        if "optimizer" in str(path):
+            raise OSError(28, "No space left on device")
 
-    with (
-        monkeypatch.context() as patch,
-        pytest.raises(UserError, match="No space left on device; the last whole checkpoint is of step 5"),
-    ):
-        patch.setattr("accelerate.Accelerator.save_state", full)
-        pretrain(dataclasses.replace(run, resume=True))
+    full_disk = "No space left on device; the last whole checkpoint is of step 5"
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=full_disk):
+        patch.setattr(checkpoints, "save_file", full)
+        train(dataclasses.replace(run, resume=True))
     assert list(checkpoints.checkpoint_steps(run.output_dir)) == [5]
     assert not list((run.output_dir / "checkpoints").glob(".*"))
-    pretrain(dataclasses.replace(run, resume=True))
+    train(dataclasses.replace(run, resume=True))
     assert (run.output_dir / "model.safetensors").is_file()
-
-
-@pytest.fixture(scope="module")
-def dataset(audio, tmp_path_factory):
-    """AudioSet's columns as on the Hub, in two Parquet shards, with a row that is no audio."""
-    folder = tmp_path_factory.mktemp("dataset")
-    rows = [
-        {"video_id": path.stem, "audio": {"bytes": path.read_bytes(), "path": path.name}}
-        for path in sorted(audio.glob("*.wav"))
-    ]
-    features = Features({"video_id": Value("string"), "audio": {"bytes": Value("binary"), "path": Value("string")}})
-    for shard in range(2):
-        part = Dataset.from_list(rows[shard::2], features=features).cast_column("audio", Audio(decode=False))
-        (folder / "data").mkdir(exist_ok=True)
-        part.to_parquet(folder / f"data/train-{shard:05}-of-00002.parquet")
-    return folder
-
-
-def test_a_dataset_is_streamed_and_resumed(dataset, tmp_path, monkeypatch):
-    run = options(dataset, tmp_path / "run", "wav2vec2", max_steps=12)
-    pretrain(run)
-    assert curve(run.output_dir)[-1][-1] == 1  # the broken clip, counted once
-    again = dataclasses.replace(run, output_dir=tmp_path / "again")
-    steps = iter(range(8))
-
-    def die(*args):
-        if next(steps, None) is None:
-            raise KeyboardInterrupt
-        return preparation.advance(*args)
-
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr("arch_hf.pretraining.loop.advance", die)
-        pretrain(again)
-    pretrain(dataclasses.replace(again, resume=True))
-    assert curve(again.output_dir) == curve(run.output_dir)
-    with pytest.raises(UserError, match="split 'validation' cannot be opened"):
-        pretrain(options(dataset, tmp_path / "x", audio_split="validation"))
-
-
-def test_workers_and_processes_share_a_stream_and_resume_in_turn(dataset):
-    run = options(dataset, None, workers=2, overrides=(*SMALL, "micro_batches=1"))
-    recipe = preparation.recipe_of(run)
-    source = preparation.open_source(run)
-
-    def take(count, position=None, rank=0, world=1):
-        batches = preparation.micro_batches_of(source, recipe, run, rank, world, position or {})
-        return [next(batches) for _ in range(count)]
-
-    whole = take(9)
-    position = {}
-    for batch in whole[:5]:
-        position = preparation.advance(position, [batch])
-    position = json.loads(json.dumps(position))
-    for expected, found in zip(whole[5:], take(4, position), strict=True):
-        torch.testing.assert_close(found.waveforms, expected.waveforms)
-    assert {batch.position["worker"] for batch in whole} == {0, 1}
-    seen = [torch.cat([b.waveforms.flatten() for b in take(3, rank=rank, world=2)]) for rank in (0, 1)]
-    assert not torch.equal(seen[0][:8000], seen[1][:8000])
 
 
 @pytest.mark.parametrize(
@@ -312,22 +258,29 @@ def test_workers_and_processes_share_a_stream_and_resume_in_turn(dataset):
         (["--audio", "{empty}"], "no audio file found"),
         (
             ["--audio", "{audio}", "--set", "min_seconds=9", "crop_seconds=9"],
-            "none of 13 clips can be used: 13 too short",
+            "none of 13 clips can be used: 12 too short",
+        ),
+        (
+            ["--audio", "{prepared}", "--set", "min_seconds=9", "crop_seconds=9"],
+            "none of 12 clips can be used: 12 too short",
         ),
         (["--audio", "{audio}", "--set", "micro_batches=3", "hidden_size=17"], "does not divide"),
-        (["--audio", "{audio}", "--max_steps", "0"], "--max_steps 0: must be 1 or more"),
+        (["--audio", "{audio}", "--max_steps", "0"], "--max_steps is 0: give 1 or more"),
         (["--audio", "{audio}", "--targets_from", "{empty}"], "no checkpoint could be read"),
+        (["--audio", "{audio}", "--audio_config", "full"], "go with a dataset"),
+        (["--audio", "{audio}", "--dry_run", "abacus"], "known are v100"),
+        (["--audio", "{prepared}", "{audio}"], "is prepared audio, and the others are not"),
     ],
 )
-def test_a_users_mistake_is_one_line(flags, message, audio, tmp_path, capsys):
+def test_a_users_mistake_is_one_line(flags, message, audio, prepared, tmp_path, capsys):
     (tmp_path / "empty").mkdir()
-    flags = [flag.format(empty=tmp_path / "empty", audio=audio) for flag in flags]
-    assert (
-        main(
-            ["--objective", "hubert", "--size", "tiny", "--workers", "0", "--output_dir", str(tmp_path / "out"), *flags]
-        )
-        == 1
-    )
+    flags = [flag.format(empty=tmp_path / "empty", audio=audio, prepared=prepared) for flag in flags]
+    common = ["--objective", "hubert", "--size", "tiny", "--workers", "0", "--output_dir", str(tmp_path / "out")]
+    try:
+        status = main(["pretrain", *common, *flags])
+    except SystemExit as stop:
+        status = stop.code
+    assert status in (1, 2)
     error = capsys.readouterr().err.strip().splitlines()[-1]
     assert message in error and "error: " in error
     assert not (tmp_path / "out/model.safetensors").exists()
@@ -337,4 +290,50 @@ def test_processes_that_cannot_share_the_micro_batches_are_told(audio, tmp_path,
     monkeypatch.setattr(PartialState, "num_processes", 4, raising=False)
     monkeypatch.setattr("accelerate.Accelerator.num_processes", 4)
     with pytest.raises(UserError, match="2 micro-batches, which 4 processes cannot share evenly"):
-        pretrain(options(audio, tmp_path / "out"))
+        train(options(audio, tmp_path / "out"))
+
+
+def test_a_dry_run_says_what_a_run_would_take_and_writes_nothing(prepared, tmp_path, capsys):
+    flags = [
+        "--objective",
+        "wav2vec2",
+        "--size",
+        "tiny",
+        "--audio",
+        str(prepared),
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    assert main(["pretrain", *flags, "--dry_run", "h100"]) == 0
+    told = capsys.readouterr().out
+    for part in ("12 clips", "500 of 2 micro-batches", "GPU-hours", "memory on each GPU", "operations:", "epochs"):
+        assert part in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_pretraining_runs_as_a_module_under_torchrun(audio, tmp_path):
+    command = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc_per_node=2",
+        "-m",
+        "arch_hf",
+        "pretrain",
+    ]
+    command += [
+        "--objective",
+        "wav2vec2",
+        "--size",
+        "tiny",
+        "--audio",
+        str(audio),
+        "--output_dir",
+        str(tmp_path / "out"),
+    ]
+    command += ["--max_steps", "2", "--workers", "1", "--set", *SMALL]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out/model.safetensors").is_file()

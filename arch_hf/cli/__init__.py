@@ -23,6 +23,8 @@ AREAS = (
     "compare",
     "report",
     "publish",
+    "prepare_audio",
+    "pretrain",
     "completion",
 )
 

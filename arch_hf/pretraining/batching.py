@@ -1,56 +1,69 @@
 """Which clips make which micro-batch, and the micro-batches themselves.
 
 Order, crops and masks are a function of the seed and of a micro-batch's place in the epoch, never of the number of processes: two
-processes share what one would do in turn, and a resumed run goes on where the position in its checkpoint points.
+processes share what one would do in turn, and a resumed run goes on where the position in its checkpoint points, on as many
+processes as it then has.
 
+An epoch takes the shards in random order, a window of them at a time. A window's clips are shuffled, sorted by length and cut into
+micro-batches, and these are shuffled: reading stays within a few shards for a while, and nothing is held but a window's numbers.
 Clips of like length go together and are cropped to the shortest among them, as both papers do, so there is no padding.
 """
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 
 from arch_hf.audio import load_audio
 from arch_hf.errors import AudioError
+from arch_hf.pretraining.architecture import FRAME_HOP, frames_of
+from arch_hf.pretraining.clips import Clip, Clips
 from arch_hf.pretraining.masking import sample_negatives, span_mask
-from arch_hf.pretraining.recipes import SAMPLING_RATE, Recipe, frames_of
+from arch_hf.pretraining.recipes import SAMPLING_RATE, Recipe
+from arch_hf.pretraining.shards import decode
 
-WINDOW = 8192  # clips of a folder that are shuffled, sorted by length and batched together; only their names are held
+WINDOW = 16_384  # clips of a window, at least
 STRETCH = 1.25  # a clip joins a micro-batch if it is at most this much longer than the shortest
 
 
 @dataclass
 class MicroBatch:
-    """What the model sees at once: crops of equal length, what is hidden of them, and where the data stands afterwards."""
+    """What the model sees at once: crops of equal length, which frames of them are masked, and where the data stands afterwards."""
 
     waveforms: torch.Tensor  # float32 [clips, samples]
     mask: torch.Tensor  # bool [clips, frames]
-    negatives: torch.Tensor  # int64 [hidden frames, negatives]; empty for HuBERT
+    masked: torch.Tensor  # int64 [masked frames], their places in the flattened mask
+    goal: (
+        torch.Tensor
+    )  # wav2vec 2.0: negatives, int64 [masked frames, negatives]; HuBERT: labels, int64 [clips, frames], or empty
     seed: int  # of the draws on the device: dropout, layer drop, Gumbel noise
-    position: dict  # where to resume after this one
+    position: dict  # where to resume after this one's step
+    names: list[str] = field(default_factory=list)
     empty: bool = False  # no clip could be used; the tensors are a stand-in that counts nothing
     broken: list[tuple[str, str]] = field(default_factory=list)  # (clip, reason)
-    error: str | None = None  # a stream that cannot go on
 
     def pin_memory(self) -> "MicroBatch":
         """For the data loader: memory from which a GPU copies without waiting."""
-        self.waveforms, self.mask, self.negatives = (
-            t.pin_memory() for t in (self.waveforms, self.mask, self.negatives)
-        )
+        for name in ("waveforms", "mask", "masked", "goal"):
+            setattr(self, name, getattr(self, name).pin_memory())
         return self
 
     @property
-    def hidden(self) -> int:
-        """Hidden frames, those that the loss is taken over."""
-        return 0 if self.empty else int(self.mask.sum())
+    def n_masked(self) -> int:
+        """Masked frames, those that the loss is taken over."""
+        return 0 if self.empty else len(self.masked)
+
+    @property
+    def seconds(self) -> float:
+        return 0.0 if self.empty else self.waveforms.numel() / SAMPLING_RATE
 
 
-class Plan(NamedTuple):
-    """One planned micro-batch: clips by index, the crop's length, the place in the data, and the position after its step."""
+class Planned(NamedTuple):
+    """One planned micro-batch: clips by number, the crops' length in samples, the place in the data, and the position after its step."""
 
     clips: np.ndarray
     samples: int
@@ -58,180 +71,153 @@ class Plan(NamedTuple):
     position: dict
 
 
-def group_by_length(seconds: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:
-    """Split clips into micro-batches of at most `micro_batch_seconds` after cropping, in random order: [(indices, samples)].
+def group_by_length(samples: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:
+    """Split clips into micro-batches of at most `micro_batch_seconds` after cropping, in random order: [(indices, samples of the crops)].
 
     Example:
         >>> from arch_hf.pretraining.recipes import get_recipe
         >>> recipe = get_recipe("hubert", "tiny", ["micro_batch_seconds=4", "crop_seconds=2"])
-        >>> groups = group_by_length(np.array([9.0, 0.5, 3.0, 0.5, 2.5]), recipe, np.random.default_rng(0))
-        >>> sorted((samples, len(clips)) for clips, samples in groups)
+        >>> lengths = np.array([144000, 8000, 48000, 8000, 40000])
+        >>> groups = group_by_length(lengths, recipe, np.random.default_rng(0))
+        >>> sorted((crop, len(clips)) for clips, crop in groups)
         [(8000, 2), (32000, 1), (32000, 2)]
     """
-    seconds = np.minimum(seconds, recipe.crop_seconds)
-    order = rng.permutation(len(seconds))
-    order = order[np.argsort(seconds[order], kind="stable")]
-    sorted_seconds = seconds[order]
+    samples = np.minimum(samples, round(recipe.crop_seconds * SAMPLING_RATE))
+    budget = round(recipe.micro_batch_seconds * SAMPLING_RATE)
+    most = recipe.micro_batch_clips or len(samples)
+    order = rng.permutation(len(samples))
+    order = order[np.argsort(samples[order], kind="stable")]
+    lengths = samples[order]
     groups, start = [], 0
     while start < len(order):
-        shortest = sorted_seconds[start]
-        fits = max(1, int(recipe.micro_batch_seconds / shortest + 1e-9))
-        alike = int(np.searchsorted(sorted_seconds, shortest * STRETCH, side="right"))
-        stop = min(start + fits, alike)
-        groups.append((order[start:stop], int(shortest * SAMPLING_RATE)))
+        shortest = int(lengths[start])
+        alike = int(np.searchsorted(lengths, shortest * STRETCH, side="right"))
+        stop = min(start + min(max(1, budget // shortest), most), alike)
+        groups.append((order[start:stop], shortest))
         start = stop
     return [groups[i] for i in rng.permutation(len(groups))]
 
 
-def assemble(
-    clips: list[tuple[str, bytes | str]], samples: int, key: tuple[int, ...], position: dict, recipe: Recipe
-) -> MicroBatch:
-    """Decode, crop and mask the clips, given as (name, bytes or path). Broken ones are left out and named."""
-    rng = np.random.default_rng(key)
-    shortest = int(recipe.min_seconds * SAMPLING_RATE)
-    waveforms, broken = [], []
-    for name, source in clips:
-        start = rng.random()  # drawn also for a broken clip, so that it does not move the others' crops
-        try:
-            audio = load_audio(source, SAMPLING_RATE)
-            if len(audio) < min(shortest, samples) - 1:
-                raise AudioError(f"too short: {len(audio) / SAMPLING_RATE:.2f} s")
-            waveforms.append((audio, start))
-        except AudioError as error:
-            broken.append((name, str(error)))
-    empty = not waveforms
-    if empty:
-        waveforms = [(np.zeros(samples, np.float32), 0.0)]
-    samples = min(samples, *(len(audio) for audio, _ in waveforms))  # a header may promise a little too much
-    crops = [audio[(at := int(start * (len(audio) - samples + 1))) : at + samples] for audio, start in waveforms]
-    mask = span_mask(rng, len(crops), frames_of(samples), recipe.mask_start, recipe.mask_length)
-    wanted = recipe.negatives if recipe.objective == "wav2vec2" else 0
-    return MicroBatch(
-        waveforms=torch.from_numpy(np.stack(crops)),
-        mask=torch.from_numpy(mask),
-        negatives=torch.from_numpy(sample_negatives(rng, mask, wanted)),
-        seed=int(rng.integers(2**62)),
-        position=position,
-        empty=empty,
-        broken=broken,
-    )
+class Plan:
+    """The endless order of the micro-batches as one process of `world` sees it, from a position on.
 
-
-class FolderPlan:
-    """The endless order of a folder's micro-batches as one process of `world` sees it, from a position on.
-
-    Iterating gives `Plan`s. Every step takes `micro_batches` of the common order; each process takes its contiguous share.
+    Iterating gives `Planned`s. Every step takes `micro_batches` of the common order; each process takes its contiguous share.
     """
 
     def __init__(
-        self,
-        seconds: np.ndarray,
-        recipe: Recipe,
-        seed: int,
-        rank: int = 0,
-        world: int = 1,
-        position: dict | None = None,
+        self, clips: Clips, recipe: Recipe, seed: int, rank: int = 0, world: int = 1, position: dict | None = None
     ):
-        self.seconds, self.recipe, self.seed = seconds, recipe, seed
+        self.clips, self.recipe, self.seed = clips, recipe, seed
         self.rank, self.world = rank, world
-        self.position = position or {"epoch": 0, "index": 0}
+        self.position = position or {"epoch": 0, "window": 0, "index": 0}
+        self.least = round(recipe.min_seconds * SAMPLING_RATE)
 
-    def epoch(self, epoch: int) -> list[tuple[np.ndarray, int]]:
-        rng = np.random.default_rng((self.seed, epoch))
-        order = rng.permutation(len(self.seconds))
-        groups = []
-        for start in range(0, len(order), WINDOW):
-            window = order[start : start + WINDOW]
-            groups += [
-                (window[clips], samples) for clips, samples in group_by_length(self.seconds[window], self.recipe, rng)
-            ]
-        return groups
+    def windows(self, epoch: int) -> list[np.ndarray]:
+        """The windows of an epoch, each as the numbers of its blocks."""
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.clips.blocks) - 1)
+        held = np.cumsum(np.diff(self.clips.blocks)[order])
+        cuts = [0]
+        while cuts[-1] < len(order):
+            before = held[cuts[-1] - 1] if cuts[-1] else 0
+            cuts.append(int(np.searchsorted(held, before + WINDOW)) + 1)
+        return [order[start:stop] for start, stop in itertools.pairwise(cuts)]
 
-    def __iter__(self) -> Iterator[Plan]:
+    def groups(self, epoch: int, number: int, blocks: np.ndarray) -> list[tuple[np.ndarray, int]]:
+        """The micro-batches of one window: [(clips, samples of the crops)]. Clips that are too short are left out."""
+        starts, stops = self.clips.blocks[blocks], self.clips.blocks[blocks + 1]
+        clips = np.concatenate([np.arange(start, stop) for start, stop in zip(starts, stops, strict=True)])
+        samples = self.clips.samples[clips]
+        usable = samples >= self.least
+        clips, samples = clips[usable], samples[usable]
+        rng = np.random.default_rng((self.seed, epoch, number))
+        return [(clips[chosen], crop) for chosen, crop in group_by_length(samples, self.recipe, rng)]
+
+    def __iter__(self) -> Iterator[Planned]:
         share = self.recipe.micro_batches // self.world
-        epoch, index = self.position["epoch"], self.position["index"]
-        groups = self.epoch(epoch)
+        order = self._in_order(**self.position)
         while True:
-            step = []
-            for _ in range(self.recipe.micro_batches):
-                if index == len(groups):
-                    epoch, index = epoch + 1, 0
-                    groups = self.epoch(epoch)
-                step.append((*groups[index], (self.seed, epoch, index)))
-                index += 1
+            step = [next(order) for _ in range(self.recipe.micro_batches)]
             for planned in step[self.rank * share : (self.rank + 1) * share]:
-                yield Plan(*planned, position={"epoch": epoch, "index": index})
+                yield planned._replace(position=step[-1].position)
+
+    def _in_order(self, epoch: int, window: int, index: int) -> Iterator[Planned]:
+        while True:
+            windows = self.windows(epoch)
+            while window < len(windows):
+                groups = self.groups(epoch, window, windows[window])
+                while index < len(groups):
+                    chosen, crop = groups[index]
+                    position = {"epoch": epoch, "window": window, "index": index + 1}
+                    yield Planned(chosen, crop, (self.seed, epoch, window, index), position)
+                    index += 1
+                window, index = window + 1, 0
+            epoch, window = epoch + 1, 0
 
 
-class FolderBatches(Dataset):
-    """Turns a `Plan` into a `MicroBatch`; runs in the data loader's workers."""
+def read_clip(clips: Clips, clip: Clip) -> np.ndarray:
+    """A clip's samples at 16 kHz, from its shard or its file.
 
-    def __init__(self, paths: list[str], recipe: Recipe):
-        self.paths, self.recipe = paths, recipe
+    Raises:
+        AudioError: if it cannot be used.
+    """
+    source = clips.read(clip)
+    return decode(source, clip) if isinstance(source, bytes) else load_audio(source, SAMPLING_RATE)
 
-    def __getitem__(self, plan: Plan) -> MicroBatch:
-        clips = [(self.paths[i], self.paths[i]) for i in plan.clips]
-        return assemble(clips, plan.samples, plan.key, plan.position, self.recipe)
 
+class Batches(Dataset):
+    """Turns a `Planned` into a `MicroBatch`; runs in the data loader's workers.
 
-class StreamBatches(IterableDataset):
-    """Micro-batches of a streamed dataset, each worker of each process reading its own share of the shards.
-
-    A buffer of `buffer` clips is filled, batched as a folder's window is, and emptied; the position is the stream's at the buffer's start
-    and how many micro-batches of it are done, so resuming reads at most one buffer again. The order depends on the number
-    of processes and workers.
+    `labels`, where targets are cached, gives the labels of a clip's frames by its number.
     """
 
-    def __init__(
-        self, stream, recipe: Recipe, seed: int, rank: int, positions: dict[int, dict], turn: int, buffer: int = 1000
-    ):
-        self.stream, self.recipe, self.seed, self.buffer = stream, recipe, seed, buffer
-        self.rank, self.positions, self.turn = rank, positions, turn
+    def __init__(self, clips: Clips, recipe: Recipe, labels=None):
+        self.clips, self.recipe, self.labels = clips, recipe, labels
 
-    def __iter__(self) -> Iterator[MicroBatch | None]:
-        info = torch.utils.data.get_worker_info()
-        worker = info.id if info else 0
-        if worker < self.turn:  # the loader asks worker 0 first, whoever's turn it was: pass
-            yield None
-        position = self.positions.get(worker) or {"epoch": 0, "stream": None, "window": 0, "done": 0}
-        epoch, state, window, done = (position[name] for name in ("epoch", "stream", "window", "done"))
-        stream, usable = self.stream, 0
-        while True:
-            clips = stream.read(epoch, state)
-            while True:
-                state = clips.state()
-                held, seconds, broken = self._fill(clips)
-                if not held and not broken:
-                    break
-                usable += len(held)
-                key = (self.seed, self.rank, worker, epoch, window)
-                groups = group_by_length(np.array(seconds), self.recipe, np.random.default_rng(key))
-                for number in range(done, len(groups)):
-                    chosen, samples = groups[number]
-                    position = {"worker": worker, "epoch": epoch, "stream": state, "window": window, "done": number + 1}
-                    batch = assemble([held[i] for i in chosen], samples, (*key, number), position, self.recipe)
-                    batch.broken += broken
-                    broken = []
-                    yield batch
-                window, done = window + 1, 0
-            if usable == 0:
-                message = f"{stream.name}: no clip of at least {self.recipe.min_seconds:g} s could be read"
-                nothing = assemble([], int(self.recipe.crop_seconds * SAMPLING_RATE), (0,), {}, self.recipe)
-                nothing.error = message
-                yield nothing
-                return
-            epoch, state, window, done = epoch + 1, None, 0, 0
+    def __getitem__(self, planned: Planned) -> MicroBatch:
+        chosen = [(int(number), self.clips[int(number)]) for number in planned.clips]
+        return self.assemble(chosen, planned.samples, planned.key, planned.position)
 
-    def _fill(self, clips) -> tuple[list, list[float], list]:
-        held, seconds, broken = [], [], []
-        for name, source, duration, problem in clips:
-            if problem is None and duration < self.recipe.min_seconds:
-                problem = f"too short: {duration:.2f} s"
-            if problem is None:
-                held.append((name, source))
-                seconds.append(duration)
-            else:
-                broken.append((name, problem))
-            if len(held) == self.buffer:
-                break
-        return held, seconds, broken
+    def assemble(
+        self, chosen: list[tuple[int, Clip]], samples: int, key: tuple[int, ...], position: dict
+    ) -> MicroBatch:
+        """Decode, crop and mask clips. Broken ones are left out and named."""
+        recipe, rng = self.recipe, np.random.default_rng(key)
+        least = min(round(recipe.min_seconds * SAMPLING_RATE), samples)
+        whole, broken = [], []
+        for number, clip in chosen:
+            start = rng.random()  # drawn also for a broken clip, so that it does not move the others' crops
+            try:
+                audio = read_clip(self.clips, clip)
+                if len(audio) < least - 1:
+                    raise AudioError(f"too short: {len(audio) / SAMPLING_RATE:.2f} s")
+                whole.append((number, clip.name, audio, start))
+            except AudioError as error:
+                broken.append((clip.name, str(error)))
+        empty = not whole
+        if empty:
+            whole = [(-1, "", np.zeros(samples, np.float32), 0.0)]
+        samples = min(samples, *(len(audio) for _, _, audio, _ in whole))  # a header may promise a little too much
+        # HuBERT's crops begin at a frame of the whole clip, so that labels of the clip are labels of the crop.
+        step = FRAME_HOP if recipe.objective == "hubert" else 1
+        begins = [int(start * ((len(audio) - samples) // step + 1)) * step for _, _, audio, start in whole]
+        crops = [audio[at : at + samples] for (_, _, audio, _), at in zip(whole, begins, strict=True)]
+        shape = (len(crops), frames_of(samples))
+        mask = span_mask(rng, shape, recipe.mask_start, recipe.mask_length, recipe.trim_masks)
+        if recipe.objective == "wav2vec2":
+            goal = sample_negatives(rng, mask, recipe.negatives)
+        elif self.labels is None or empty:
+            goal = np.zeros(shape if empty else 0, np.int64)
+        else:
+            frames = [at // FRAME_HOP for at in begins]
+            goal = np.stack([self.labels(n)[at : at + shape[1]] for (n, *_), at in zip(whole, frames, strict=True)])
+        return MicroBatch(
+            waveforms=torch.from_numpy(np.stack(crops)),
+            mask=torch.from_numpy(mask),
+            masked=torch.from_numpy(np.flatnonzero(mask)),
+            goal=torch.from_numpy(goal.astype(np.int64)),
+            seed=int(rng.integers(2**62)),
+            position=position,
+            names=[name for _, name, _, _ in whole],
+            empty=empty,
+            broken=broken,
+        )

@@ -1,84 +1,29 @@
-"""The end of a run: the encoder as transformers saves it, its feature extractor, and a model card that tells how it was made."""
+"""The card of a pretrained encoder: how it was made, from the run's own records."""
 
 import dataclasses
-import json
-import os
 import platform
-import shutil
 from pathlib import Path
 
 import torch
 import transformers
-from safetensors import SafetensorError
-from safetensors.torch import save_file
 
-from arch_hf.errors import UserError
-from arch_hf.pretraining.preparation import CENTROIDS, MANIFEST, Options
-from arch_hf.pretraining.recipes import Recipe, feature_extractor
-from arch_hf.pretraining.records import Metrics
+from arch_hf.pretraining import runs, shards
+from arch_hf.pretraining.clips import Clips
+from arch_hf.pretraining.kmeans import CENTROIDS, describe
+from arch_hf.pretraining.options import advice
+from arch_hf.pretraining.recipes import Recipe, differences
+from arch_hf.pretraining.records import read_rows
+from arch_hf.pretraining.runs import Run
 
 CURVE_LINES = 12
+TITLES = {"wav2vec2": "wav2vec 2.0", "hubert": "HuBERT"}
 
 
-def export(objective: torch.nn.Module, recipe: Recipe, options: Options, metrics: Metrics, world: int) -> None:
-    """Write the checkpoint into the output folder: each file whole, the card last.
-
-    Raises:
-        UserError: if the folder cannot take it. The last training checkpoint stays, to resume from.
-    """
-    try:
-        _export(objective, recipe, options, metrics, world)
-    except (OSError, SafetensorError) as error:
-        raise UserError(
-            f"{options.output_dir}: the trained model cannot be written there ({error}); mend it, then --resume"
-        ) from None
-
-
-def _export(objective: torch.nn.Module, recipe: Recipe, options: Options, metrics: Metrics, world: int) -> None:
-    out = Path(options.output_dir)
-    aside = out / ".export.partial"
-    shutil.rmtree(aside, ignore_errors=True)
-    objective.model.save_pretrained(aside)
-    feature_extractor(recipe).save_pretrained(aside)
-    if recipe.objective == "hubert":  # what HubertModel has no place for, to go on from or to look at
-        head = {"projection.weight": objective.projection.weight, "projection.bias": objective.projection.bias}
-        head = {name: value.detach().cpu().contiguous() for name, value in head.items()}
-        save_file(
-            {**head, "codewords": objective.codewords.detach().cpu().contiguous()}, aside / "hubert_head.safetensors"
-        )
-    plotted = plot_curves(metrics.rows, aside / "curves.png")
-    (aside / "README.md").write_text(model_card(recipe, options, metrics, world, plotted), encoding="utf-8")
-    for path in sorted(aside.iterdir(), key=lambda path: path.name == "README.md"):
-        os.replace(path, out / path.name)
-    aside.rmdir()
-
-
-def plot_curves(rows: list[dict], path: Path) -> bool:
-    """Loss, accuracy and codebook perplexity over steps as a picture, where matplotlib is installed."""
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError:
-        return False
-    figure, axes = pyplot.subplots(1, 3, figsize=(10, 2.6), layout="constrained")
-    for axis, name in zip(axes, ("loss", "accuracy", "codebook_perplexity"), strict=True):
-        axis.plot([row["step"] for row in rows], [row[name] for row in rows], linewidth=1)
-        axis.set(title=name.replace("_", " "), xlabel="step")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-    return True
-
-
-def model_card(recipe: Recipe, options: Options, metrics: Metrics, world: int, plotted: bool) -> str:
+def model_card(run: Run, rows: list[dict], plotted: bool) -> str:
     """The card as Markdown. Folders are named by their last part only: where they lay is nobody's business."""
-    out = Path(options.output_dir)
-    title = {"wav2vec2": "wav2vec 2.0", "hubert": "HuBERT"}[recipe.objective]
-    audio = ", ".join(
-        f"`{name.rstrip('/') if '/' in name and not Path(name).exists() else Path(name).name}`"
-        for name in options.audio
-    )
+    name, recipe = run.out.resolve().name, run.recipe
+    step = max((row["step"] for row in rows), default=0)
+    unfinished = "" if step >= recipe.max_steps else f" **Not finished: step {step} of {recipe.max_steps}.**"
     lines = [
         "---",
         "library_name: transformers",
@@ -88,86 +33,152 @@ def model_card(recipe: Recipe, options: Options, metrics: Metrics, world: int, p
         f"- {recipe.objective}",
         "- arch",
         "---",
-        f"# {out.name}",
+        f"# {name}",
         "",
-        f"A {title} encoder ({recipe.size}), pretrained without labels on {audio} by arch-hf. No licence is stated here: it follows the audio's.",
+        f"A {TITLES[recipe.objective]} encoder ({recipe.size}), pretrained without labels on {_audio_names(run)} by arch-hf. No licence is "
+        f"stated here: it follows the audio's.{unfinished}",
         "",
         "```python",
         "from transformers import AutoFeatureExtractor, AutoModel",
-        f'model = AutoModel.from_pretrained("{out.name}")',
-        f'extractor = AutoFeatureExtractor.from_pretrained("{out.name}")  # mono audio at 16 kHz',
+        f'model = AutoModel.from_pretrained("{name}")',
+        f'extractor = AutoFeatureExtractor.from_pretrained("{name}")  # mono audio at 16 kHz',
         "```",
         "",
         "## How to evaluate it",
         "",
-        f"    accelerate launch evaluate.py --model_id {out.name}",
+        f"    accelerate launch evaluate.py --model_id {name}",
         "",
         "scores it on the twelve corpora of ARCH, with a linear probe on the frozen encoder.",
         "",
-        "## Data",
+        *_section("Data", _data(run, rows)),
+        *_section("Training", _training(run, rows)),
+        *(["![Curves](curves.png)", ""] if plotted else []),
+        *_curve_table(rows),
         "",
-        *_data_lines(out, metrics),
-        "",
-        "## Training",
-        "",
-        *_training_lines(recipe, options, metrics, world),
-        "",
-        "![Curves](curves.png)" if plotted else "",
-        "",
-        *_curve_table(metrics.rows),
-        "",
-        "## Recipe",
-        "",
-        f"Source of the numbers: {recipe.source}.",
-        "",
-        "| number | value |",
-        "|---|---|",
-        *(
-            f"| {field.name} | {getattr(recipe, field.name)} |"
-            for field in dataclasses.fields(recipe)
-            if field.name != "source"
-        ),
-        "",
+        *_section("History", _history(run)),
+        *_section("Recipe", _recipe(recipe)),
     ]
     return "\n".join(lines)
 
 
-def _data_lines(out: Path, metrics: Metrics) -> list[str]:
-    heard = sum(row["audio_seconds"] for row in metrics.rows) / 3600
-    skipped = (
-        len((out / "skipped.jsonl").read_text(encoding="utf-8").splitlines()) if (out / "skipped.jsonl").exists() else 0
-    )
-    lines = []
-    if (out / MANIFEST).exists():
-        seconds = [json.loads(line)["seconds"] for line in (out / MANIFEST).read_text(encoding="utf-8").splitlines()]
-        lines.append(f"- {len(seconds)} clips, {sum(seconds) / 3600:.2f} hours")
+def _section(title: str, lines: list[str]) -> list[str]:
+    return [f"## {title}", "", *lines, ""]
+
+
+def _audio_names(run: Run) -> str:
+    names = [name.rstrip("/") for name in run.audio]
+    return ", ".join(f"`{Path(name).name if Path(name).exists() else name}`" for name in names)
+
+
+def _data(run: Run, rows: list[dict]) -> list[str]:
+    clips = Clips(run.indices)
+    heard = sum(row.get("audio_seconds", 0) for row in rows) / 3600
+    lines = [f"- {len(clips)} clips, {clips.hours:.2f} hours"]
+    for index in clips.indices:
+        if manifest := shards.read_manifest(index.parent):
+            about = manifest["source"]
+            audio = ", ".join(f"`{name}`" for name in about["audio"])
+            told = f"- prepared by arch-hf prepare-audio from {audio}, {manifest['skipped']} skipped on the way"
+            lines.append(told + (f", configuration {about['config']}" if about["config"] else ""))
     lines.append(f"- {heard:.2f} hours heard in training, repeats included")
+    skipped = len(read_rows(run.out / "skipped.jsonl"))
     lines.append(f"- {skipped} clips skipped" + (" (named with their reasons in `skipped.jsonl`)" if skipped else ""))
+    if run.valid:
+        held_out = Clips(run.valid)
+        lines.append(f"- held out: {len(held_out)} clips, {held_out.hours:.2f} hours")
     return lines
 
 
-def _training_lines(recipe: Recipe, options: Options, metrics: Metrics, world: int) -> list[str]:
-    last = metrics.last
+def _training(run: Run, rows: list[dict]) -> list[str]:
+    recipe = run.recipe
+    trained = [row for row in rows if row.get("loss") is not None]
+    processes = {entry["processes"] for entry in runs.history(run.out) if "processes" in entry}
     lines = [
-        f"- {recipe.max_steps} steps of {recipe.micro_batches} micro-batches of up to {recipe.micro_batch_seconds:g} s, {world} process(es), seed {options.seed}",
-        f"- at the end: loss {last['loss']:.4f}, accuracy {100 * last['accuracy']:.2f}%, codebook perplexity {last['codebook_perplexity']:.1f}",
-        f"- torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}",
+        f"- {recipe.max_steps} steps of {recipe.micro_batches} micro-batches of up to {recipe.micro_batch_seconds:g} s, "
+        f"{', '.join(map(str, sorted(processes)))} process(es), seed {run.settings.seed}"
     ]
     if recipe.objective == "hubert":
-        frames = (
-            f"layer {options.layer} of `{Path(options.targets_from).name}`"
-            if options.targets_from
-            else "39 MFCC values"
+        how = (
+            "labelled once, clips as a whole" if run.settings.cache_targets else "labelled as trained on, crop by crop"
         )
-        lines.insert(1, f"- targets: {recipe.clusters} k-means clusters of {frames} (centroids in `{CENTROIDS}`)")
+        lines.append(f"- targets: {describe(run.out / CENTROIDS)}, in `{CENTROIDS}`; {how}")
+        lines += [f"- note: {text}" for text in advice(recipe)]
+    if trained:
+        lines.append(f"- at the end: {_values(trained[-1], '')}")
+    held_out = [row for row in rows if "valid_loss" in row]
+    if held_out:
+        lines.append(f"- on held-out clips, at step {held_out[-1]['step']}: {_values(held_out[-1], 'valid_')}")
+    for row in [row for row in rows if any(name.startswith("probe_") for name in row)][-1:]:
+        scores = ", ".join(f"{k[6:]} {100 * v:.2f}" for k, v in row.items() if k.startswith("probe_"))
+        lines.append(f"- probe at step {row['step']} (arch-v1, percent): {scores}")
+    lines.append(
+        f"- torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
+    )
     return lines
+
+
+def _values(row: dict, prefix: str) -> str:
+    return (
+        f"loss {row[prefix + 'loss']:.4f}, accuracy {100 * row[prefix + 'accuracy']:.2f}%, "
+        f"codebook perplexity {row[prefix + 'codebook_perplexity']:.1f}"
+    )
 
 
 def _curve_table(rows: list[dict]) -> list[str]:
-    every = max(1, len(rows) // CURVE_LINES)
-    shown = rows[::-1][::every][::-1]
-    lines = ["| step | loss | accuracy | codebook perplexity | gradient norm |", "|---|---|---|---|---|"]
-    for row in shown:
+    """Some lines of the curve, evenly spaced, with what was last measured on held-out clips."""
+    trained = [row for row in rows if row.get("loss") is not None]
+    valid = {row["step"]: row for row in rows if "valid_loss" in row}
+    every = max(1, len(trained) // CURVE_LINES)
+    held_out = " held-out loss | held-out accuracy |" if valid else ""
+    lines = [f"| step | loss | accuracy | codebook perplexity | gradient norm |{held_out}"]
+    lines.append("|---|---|---|---|---|" + ("---|---|" if valid else ""))
+    for row in trained[::-1][::every][::-1]:
         values = f"{row['loss']:.4f} | {100 * row['accuracy']:.2f}% | {row['codebook_perplexity']:.1f} | {row['gradient_norm']:.3f}"
-        lines.append(f"| {row['step']} | {values} |")
+        last = next((valid[step] for step in sorted(valid, reverse=True) if step <= row["step"]), None)
+        more = (
+            f" {last['valid_loss']:.4f} | {100 * last['valid_accuracy']:.2f}% |" if last else (" | |" if valid else "")
+        )
+        lines.append(f"| {row['step']} | {values} |{more}")
     return lines
+
+
+def _history(run: Run) -> list[str]:
+    """The starts and ends of a run, what was changed at which step, and the steps that did not count."""
+    lines = []
+    for entry in runs.history(run.out):
+        told = f"- step {entry['step']}: {entry['event']}"
+        if entry.get("changed"):
+            changes = (
+                f"{name} {_plain(before)} → {_plain(after)}" for name, (before, after) in entry["changed"].items()
+            )
+            told += f", changed: {'; '.join(changes)}"
+        if entry.get("reason"):
+            told += f" ({entry['reason']})"
+        lines.append(told)
+    skipped = read_rows(run.out / "skipped_steps.jsonl")
+    for row in skipped[:20]:
+        clips = ", ".join(f"`{Path(name).name}`" for name in row["clips"][:8])
+        lines.append(
+            f"- step {row['step']}: not finite, skipped (loss {row['loss']}, gradient norm {row['gradient_norm']}); clips {clips}"
+        )
+    if len(skipped) > 20:
+        lines.append(f"- and {len(skipped) - 20} more such steps, in `skipped_steps.jsonl`")
+    return lines
+
+
+def _plain(value) -> str:
+    """A value of the history without the folders it lay in."""
+    if isinstance(value, list):
+        return ", ".join(_plain(each) for each in value)
+    return Path(value).name if isinstance(value, str) and "/" in value and Path(value).is_absolute() else str(value)
+
+
+def _recipe(recipe: Recipe) -> list[str]:
+    lines = [f"Source of the numbers: {recipe.source}.", ""]
+    if disagreements := differences(recipe):
+        lines += ["Where the sources do not agree:", ""]
+        lines += [f"- {each.number}: {each.here}; {each.other}" for each in disagreements]
+        lines.append("")
+    lines += ["| number | value |", "|---|---|"]
+    fields = [field.name for field in dataclasses.fields(recipe) if field.name != "source"]
+    return lines + [f"| {name} | {getattr(recipe, name)} |" for name in fields]

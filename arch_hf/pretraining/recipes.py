@@ -8,15 +8,13 @@ eight each on 8, and 64 in turn on one.
 import dataclasses
 import difflib
 from dataclasses import dataclass
-
-from transformers import HubertConfig, PretrainedConfig, Wav2Vec2Config, Wav2Vec2FeatureExtractor
+from typing import Any, NamedTuple
 
 from arch_hf.errors import UserError
 
 SAMPLING_RATE = 16_000  # Hz, of every recipe
 CONV_KERNEL = (10, 3, 3, 3, 3, 2, 2)  # of every recipe: a frame sees 400 samples (25 ms) and moves by 320 (20 ms)
 CONV_STRIDE = (5, 2, 2, 2, 2, 2, 2)
-FRAME_SAMPLES, FRAME_HOP = 400, 320
 
 _W2V2 = "Baevski et al. 2020 (arXiv 2006.11477), section 4.2, and fairseq's {}"
 _HUBERT = "Hsu et al. 2021 (arXiv 2106.07447), section IV, and fairseq's {}"
@@ -52,6 +50,7 @@ class Recipe:
     # Masking
     mask_start: float = 0.065  # share of frames that start a span; spans may overlap
     mask_length: int = 10  # frames
+    trim_masks: bool = True  # every clip of a micro-batch keeps as many masked frames as the one that has fewest
 
     # wav2vec 2.0
     codebooks: int = 2
@@ -64,9 +63,11 @@ class Recipe:
     gumbel_decay: float = 0.999995  # per step
 
     # HuBERT
-    clusters: int = 100  # of MFCC frames, first iteration
-    clusters_of_layer: int = 500  # of a model's layer, later iterations
-    kmeans_frames: int = 1_000_000  # that k-means is fitted on
+    target_layer: int = 0  # whose output is clustered; 0: MFCC, the first iteration
+    clusters: int = 100
+    kmeans_share: float = 1.0  # of the audio that is heard for the clustering
+    kmeans_frames: int = 4_000_000  # drawn evenly from what is heard, to be clustered
+    kmeans_starts: int = 20
 
     # Both
     projection_dim: int = 256
@@ -76,11 +77,11 @@ class Recipe:
     crop_seconds: float = 15.625  # 250,000 samples
     min_seconds: float = 2.0
     micro_batch_seconds: float = 87.5  # 1,400,000 samples
+    micro_batch_clips: int = 0  # at most so many clips in it; 0: as many as fit
     micro_batches: int = 64  # per step, over all processes
 
     # Optimisation: AdamW, rate rising linearly, then falling linearly to 0
     max_steps: int = 400_000
-    max_steps_of_layer: int = 400_000  # HuBERT's later iterations
     learning_rate: float = 5e-4
     warmup_fraction: float = 0.08
     beta1: float = 0.9
@@ -90,7 +91,7 @@ class Recipe:
     max_gradient_norm: float = 0.0  # 0: no clipping
 
 
-_LARGE = {
+_LARGE: dict[str, Any] = {
     "hidden_size": 1024,
     "layers": 24,
     "heads": 16,
@@ -105,7 +106,7 @@ _LARGE = {
     "projection_dim": 768,
 }
 # Ours, to learn something from an hour of audio on a laptop's CPU within minutes. No published counterpart.
-_TINY = {
+_TINY: dict[str, Any] = {
     "hidden_size": 64,
     "layers": 2,
     "heads": 4,
@@ -122,20 +123,19 @@ _TINY = {
     "feature_gradient_scale": 1.0,
     "feature_penalty": 0.0,
     "mask_length": 5,
+    "trim_masks": False,
     "codewords": 32,
     "code_dim": 64,
     "negatives": 20,
     "gumbel_decay": 0.999,
     "clusters": 50,
-    "clusters_of_layer": 50,
-    "kmeans_frames": 30_000,
+    "kmeans_frames": 100_000,
     "projection_dim": 32,
     "crop_seconds": 2.0,
     "min_seconds": 0.2,
     "micro_batch_seconds": 8.0,
     "micro_batches": 2,
     "max_steps": 500,
-    "max_steps_of_layer": 500,
     "learning_rate": 3e-3,
     "max_gradient_norm": 10.0,
 }
@@ -145,7 +145,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
     for recipe in (
         Recipe("wav2vec2", "tiny", "this project's own", **{**_TINY, "mask_start": 0.1}),
         Recipe("wav2vec2", "base", _W2V2.format("wav2vec2_base_librispeech.yaml")),
-        # The LV-60k model: the paper's peak rate is 3e-4, the released yaml's 5e-3; the paper's stands here.
+        # The LV-60k model.
         Recipe(
             "wav2vec2",
             "large",
@@ -156,6 +156,7 @@ RECIPES: dict[tuple[str, str], Recipe] = {
             gumbel_end=0.1,
             crop_seconds=20.0,
             micro_batch_seconds=75.0,
+            micro_batch_clips=4,
             micro_batches=128,
             max_steps=1_000_000,
             learning_rate=3e-4,
@@ -186,8 +187,70 @@ RECIPES: dict[tuple[str, str], Recipe] = {
 }
 
 
-def get_recipe(objective: str, size: str, overrides: list[str] | tuple[str, ...] = ()) -> Recipe:
-    """The recipe of that name, with `overrides` like "learning_rate=3e-4" applied.
+# HuBERT's later iterations: the targets are clusters of a layer of an earlier model (section IV-B; 10 % of the audio is clustered).
+_OF_A_LAYER = {"clusters": 500, "kmeans_share": 0.1, "kmeans_frames": 1_000_000, "max_steps": 400_000}
+LATER_ITERATIONS: dict[str, dict] = {
+    "tiny": {"target_layer": 2},
+    "base": {"target_layer": 6, **_OF_A_LAYER},
+    "large": {"target_layer": 9, **_OF_A_LAYER},  # of the second iteration's base model
+}
+
+
+class Difference(NamedTuple):
+    """A number on which the sources of a recipe do not agree: what stands above and why, what others say and where."""
+
+    objective: str
+    size: str
+    number: str
+    here: str
+    other: str
+
+
+_FIRST_COMMAND = "the command that came with the paper (fairseq commit 621e8341)"
+DIFFERENCES = (
+    Difference(
+        "wav2vec2", "base", "trim_masks", "true, as the released code does: 45 to 46 % of the frames are masked",
+        "the paper's 49 % (section 4.2) are those before the code trims",
+    ),
+    Difference(
+        "wav2vec2", "large", "trim_masks", "true, as the released code does", "the paper's 49 % are those before the code trims"
+    ),
+    Difference("hubert", "base", "trim_masks", "true, as the released code does", "the paper's p = 8 % (56.6 % masked) is before"),
+    Difference("hubert", "large", "trim_masks", "true, as the released code does", "the paper's p = 8 % (56.6 % masked) is before"),
+    Difference(
+        "wav2vec2", "large", "micro_batch_clips", "4, the released configuration's batch_size",
+        "the paper: 1.2 M samples a GPU, however many clips (set 0)",
+    ),
+    Difference(
+        "wav2vec2", "large", "learning_rate", f"3e-4, the paper's and that of {_FIRST_COMMAND}",
+        "5e-3 in the released configuration since November 2020",
+    ),
+    Difference("wav2vec2", "large", "max_steps", "1,000,000, the released configuration's", f"600,000 in {_FIRST_COMMAND}"),
+    Difference(
+        "wav2vec2", "large", "feature_gradient_scale", "1, the released configuration's", f"0.03 in {_FIRST_COMMAND}"
+    ),
+    Difference("wav2vec2", "large", "feature_dropout", "0, the released configuration's", f"0.1 in {_FIRST_COMMAND}"),
+    Difference(
+        "hubert", "base", "max_steps", "250,000 for the first iteration, the paper's; 400,000 for later ones",
+        "400,000 in the released configuration, which is that of the second iteration",
+    ),
+)  # fmt: skip
+
+
+def differences(recipe: Recipe) -> list[Difference]:
+    """What the sources of a recipe do not agree on.
+
+    Example:
+        >>> [difference.number for difference in differences(get_recipe("hubert", "base"))]
+        ['trim_masks', 'max_steps']
+    """
+    return [d for d in DIFFERENCES if (d.objective, d.size) == (recipe.objective, recipe.size)]
+
+
+def get_recipe(
+    objective: str, size: str, overrides: list[str] | tuple[str, ...] = (), later_iteration: bool = False
+) -> Recipe:
+    """The recipe of that name, or that of HuBERT's later iterations, with `overrides` like "learning_rate=3e-4" applied.
 
     Raises:
         UserError: if an override names no number of the recipe, or its value does not read as one.
@@ -195,19 +258,33 @@ def get_recipe(objective: str, size: str, overrides: list[str] | tuple[str, ...]
     Example:
         >>> get_recipe("hubert", "base", ["micro_batches=8"]).micro_batches
         8
+        >>> get_recipe("hubert", "base", later_iteration=True).clusters
+        500
     """
     recipe = RECIPES[objective, size]
+    if later_iteration:
+        recipe = dataclasses.replace(recipe, **LATER_ITERATIONS[size])
+    return override(recipe, overrides)
+
+
+def override(recipe: Recipe, overrides: list[str] | tuple[str, ...]) -> Recipe:
+    """A recipe with numbers changed, each as "name=value".
+
+    Raises:
+        UserError: if one names no number of a recipe, or its value does not read as one.
+    """
     fixed = ("objective", "size", "source")
     fields = {field.name: field for field in dataclasses.fields(Recipe) if field.name not in fixed}
     changes = {}
-    for override in overrides:
-        name, _, text = override.partition("=")
+    for text in overrides:
+        name, _, value = text.partition("=")
         if name not in fields:
             near = difflib.get_close_matches(name, fields, n=1)
             raise UserError(
-                f"--set {override}: no number called {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
+                f"--set {text}: no number called {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-        changes[name] = _parse(override, text, getattr(recipe, name))
+        changes[name] = _parse(text, value, getattr(recipe, name))
+    changes = {name: value for name, value in changes.items() if value != getattr(recipe, name)}
     if changes:
         changed = ", ".join(f"{name} {value}" for name, value in changes.items())
         recipe = dataclasses.replace(recipe, **changes, source=f"{recipe.source}, changed: {changed}")
@@ -215,86 +292,30 @@ def get_recipe(objective: str, size: str, overrides: list[str] | tuple[str, ...]
     return recipe
 
 
-def _parse(override: str, text: str, like):
+def _parse(text: str, value: str, like):
     try:
         if isinstance(like, bool):
-            return {"true": True, "false": False}[text.lower()]
+            return {"true": True, "false": False}[value.lower()]
         if isinstance(like, tuple):
-            return tuple(int(part) for part in text.split(","))
-        return type(like)(text)
+            return tuple(int(part) for part in value.split(","))
+        return type(like)(value)
     except (KeyError, ValueError):
-        raise UserError(f"--set {override}: expected a value like {like}") from None
+        raise UserError(f"--set {text}: expected a value like {like}") from None
 
 
 def _check(recipe: Recipe) -> None:
-    positive = (
-        "micro_batches",
-        "micro_batch_seconds",
-        "crop_seconds",
-        "max_steps",
-        "learning_rate",
-        "mask_length",
-        "layers",
-    )
+    positive = ["layers", "heads", "hidden_size", "mask_length", "clusters", "kmeans_share", "kmeans_frames"]
+    positive += ["kmeans_starts", "crop_seconds", "micro_batch_seconds", "micro_batches", "max_steps", "learning_rate"]
     for name in positive:
         if not getattr(recipe, name) > 0:
             raise UserError(f"--set {name}={getattr(recipe, name)}: must be above 0")
+    not_negative = ["micro_batch_clips", "min_seconds", "warmup_fraction", "max_gradient_norm", "weight_decay"]
+    for name in [*not_negative, "mask_start", "target_layer"]:
+        if not getattr(recipe, name) >= 0:
+            raise UserError(f"--set {name}={getattr(recipe, name)}: must be 0 or more")
     if len(recipe.conv_dim) != len(CONV_KERNEL):
         raise UserError(f"--set conv_dim: {len(CONV_KERNEL)} widths are needed, {len(recipe.conv_dim)} were given")
     if recipe.hidden_size % recipe.heads:
         raise UserError(f"hidden_size {recipe.hidden_size} does not divide into {recipe.heads} heads")
     if recipe.crop_seconds < recipe.min_seconds:
         raise UserError(f"crop_seconds {recipe.crop_seconds} is below min_seconds {recipe.min_seconds}")
-
-
-def model_config(recipe: Recipe) -> PretrainedConfig:
-    """The transformers configuration of a recipe's architecture."""
-    common = {
-        "hidden_size": recipe.hidden_size,
-        "num_hidden_layers": recipe.layers,
-        "num_attention_heads": recipe.heads,
-        "intermediate_size": recipe.intermediate_size,
-        "hidden_dropout": recipe.dropout,
-        "attention_dropout": recipe.dropout,
-        "activation_dropout": 0.0,
-        "feat_proj_dropout": recipe.feature_dropout,
-        "layerdrop": recipe.layer_drop,
-        "conv_dim": recipe.conv_dim,
-        "conv_kernel": CONV_KERNEL,
-        "conv_stride": CONV_STRIDE,
-        "conv_bias": recipe.layer_norm,
-        "feat_extract_norm": "layer" if recipe.layer_norm else "group",
-        "do_stable_layer_norm": recipe.pre_norm,
-        "num_conv_pos_embeddings": recipe.positional_kernel,
-        "num_conv_pos_embedding_groups": recipe.positional_groups,
-    }
-    if recipe.objective == "hubert":
-        return HubertConfig(**common)
-    return Wav2Vec2Config(
-        **common,
-        feat_quantizer_dropout=recipe.feature_dropout,
-        num_codevector_groups=recipe.codebooks,
-        num_codevectors_per_group=recipe.codewords,
-        codevector_dim=recipe.code_dim,
-        proj_codevector_dim=recipe.projection_dim,
-        num_negatives=recipe.negatives,
-        contrastive_logits_temperature=recipe.logit_temperature,
-        diversity_loss_weight=recipe.diversity_weight,
-    )
-
-
-def feature_extractor(recipe: Recipe) -> Wav2Vec2FeatureExtractor:
-    """The feature extractor that a recipe's checkpoint is saved with: it prepares audio as pretraining did."""
-    return Wav2Vec2FeatureExtractor(
-        sampling_rate=SAMPLING_RATE, do_normalize=recipe.normalise, return_attention_mask=recipe.layer_norm
-    )
-
-
-def frames_of(samples: int) -> int:
-    """Frames that the convolutions make of so many samples.
-
-    Example:
-        >>> frames_of(16_000), frames_of(400), frames_of(399)
-        (49, 1, 0)
-    """
-    return max(0, (samples - FRAME_SAMPLES) // FRAME_HOP + 1)

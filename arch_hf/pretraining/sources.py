@@ -1,108 +1,149 @@
-"""Where clips come from: folders of audio files, AudioSet's segment lists for a local copy, or a `datasets` dataset, streamed."""
+"""Where audio comes from: folders of files, a csv of segments, AudioSet's lists for a local copy, or a `datasets` dataset."""
 
-import copy
 import csv
 import itertools
-import json
 import os
 import re
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import soundfile
-from datasets import Audio, DatasetDict, IterableDataset, load_dataset, load_from_disk
-from datasets.distributed import split_dataset_by_node
-from tqdm import tqdm
 
-from arch_hf.audio import audio_info
+from arch_hf.audio import audio_info, load_audio
 from arch_hf.errors import AudioError, UserError
+from arch_hf.pretraining.recipes import SAMPLING_RATE
+from arch_hf.progress import progress_bar
 
 # What libsndfile reads, under the names that files go by.
 EXTENSIONS = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".m4a", ".webm"}
 EXTENSIONS -= {".raw", ".mat4", ".mat5", ".txt"}
 
 
-@dataclass
-class Clips:
-    """Clips on disk, in the order of their paths: `paths`, their `seconds` by their headers, and those `skipped`, with the reason."""
+class Segment(NamedTuple):
+    """A stretch of a file: seconds from its beginning, or all of it. `name` tells it from others, wherever the folder lies."""
 
-    paths: list[str] = field(default_factory=list)
-    seconds: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    skipped: list[tuple[str, str]] = field(default_factory=list)
+    path: str
+    name: str
+    start: float = 0.0
+    end: float | None = None
 
-    def save(self, path: Path) -> None:
-        """One JSON line per clip."""
-        aside = path.with_suffix(".partial")
-        with aside.open("w", encoding="utf-8") as file:
-            for name, seconds in zip(self.paths, self.seconds.tolist(), strict=True):
-                file.write(json.dumps({"path": name, "seconds": seconds}) + "\n")
-        os.replace(aside, path)
+    @property
+    def is_whole(self) -> bool:
+        return self.start == 0 and self.end is None
 
-    @classmethod
-    def load(cls, path: Path) -> "Clips":
-        rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-        return cls([row["path"] for row in rows], np.array([row["seconds"] for row in rows]))
+    def load(self) -> np.ndarray:
+        """Its samples at 16 kHz: the recording is resampled as a whole and cut afterwards, so that pieces fit together.
+
+        Raises:
+            AudioError: if the recording cannot be read or ends before the segment begins.
+        """
+        samples = load_audio(self.path, SAMPLING_RATE)
+        end = None if self.end is None else round(self.end * SAMPLING_RATE)
+        piece = samples[round(self.start * SAMPLING_RATE) : end]
+        if len(piece) == 0:
+            raise AudioError(f"the recording of {len(samples) / SAMPLING_RATE:.2f} s ends before the segment begins")
+        return piece
 
 
-def scan_folders(folders: list[str], min_seconds: float, segments: list[str] | None = None) -> Clips:
-    """Find the audio files under `folders` (their sub-folders too) and read their headers.
+def find_files(
+    folders: list[str], segments: list[str] | None = None, flag: str = "--audio"
+) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """The audio files under `folders`, sub-folders too, in the order of their paths; with `segments` (AudioSet's lists) those that these name.
 
-    Clips shorter than `min_seconds` and files that are no audio are skipped with their reason; with `segments` (AudioSet's csv lists) only
-    the clips that these name are taken.
+    Returns:
+        (path, name) of each, the name being its place in its folder; and (id, reason) of what the lists name and the folders do not have.
 
     Raises:
-        UserError: if a folder or list is missing, no audio file is found, or none of them is usable.
+        UserError: if a folder or list is missing, or no audio file is found.
     """
-    files = sorted(itertools.chain.from_iterable(_audio_files(Path(folder)) for folder in folders))
+    files = sorted(itertools.chain.from_iterable(_audio_files(folder, flag, len(folders) > 1) for folder in folders))
     if not files:
-        raise UserError(f"--audio {' '.join(folders)}: no audio file found; looked for {', '.join(sorted(EXTENSIONS))}")
-    skipped = []
-    if segments:
-        wanted = set(itertools.chain.from_iterable(read_segments(Path(path)) for path in segments))
-        files = [path for path in files if youtube_id(Path(path).stem, wanted)]
-        missing = wanted - {youtube_id(Path(path).stem, wanted) for path in files}
-        skipped += [(name, "in the segment list, not in the folder") for name in sorted(missing)]
-        if not files:
-            raise UserError(
-                f"none of the {len(wanted)} clips of --segments is in {' '.join(folders)}: files are found by their YouTube id"
-            )
+        raise UserError(f"{flag} {' '.join(folders)}: no audio file found; looked for {', '.join(sorted(EXTENSIONS))}")
+    if not segments:
+        return files, []
+    wanted = set(itertools.chain.from_iterable(read_segments(Path(path)) for path in segments))
+    ids = [youtube_id(Path(path).stem, wanted) for path, _ in files]
+    missing = sorted(wanted.difference(ids))
+    files = [file for file, found in zip(files, ids, strict=True) if found]
+    if not files:
+        raise UserError(
+            f"none of the {len(wanted)} clips of --segments is in {' '.join(folders)}: files are found by their YouTube id"
+        )
+    return files, [(name, "in the segment list, not in the folder") for name in missing]
 
-    def measure(path: str) -> float | str:
+
+def _audio_files(folder: str, flag: str, several: bool) -> Iterator[tuple[str, str]]:
+    if not Path(folder).is_dir():
+        raise UserError(f"{flag} {folder}: no such folder")
+    base = os.path.dirname(os.path.abspath(folder)) if several else os.path.abspath(folder)
+    for root, _, names in os.walk(os.path.abspath(folder), followlinks=True):
+        for name in names:
+            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
+                path = os.path.join(root, name)
+                yield path, os.path.relpath(path, base)
+
+
+def measure(files: list[str], min_seconds: float) -> list[float | str]:
+    """The seconds of each file by its header, or why it cannot be used."""
+
+    def look(path: str) -> float | str:
         try:
             seconds = audio_info(path).seconds
         except AudioError as error:
             return str(error)
-        return (
-            seconds if seconds >= min_seconds else f"too short: {seconds:.2f} s, at least {min_seconds:g} s are needed"
-        )
+        return seconds if seconds >= min_seconds else too_short(seconds, min_seconds)
 
     with ThreadPoolExecutor(min(16, 4 * (os.cpu_count() or 1))) as pool:
-        measured = list(
-            tqdm(pool.map(measure, files), total=len(files), desc="reading headers", unit="clip", leave=False)
-        )
-    pairs = list(zip(files, measured, strict=True))
-    skipped += [(path, seconds) for path, seconds in pairs if isinstance(seconds, str)]
-    usable = [(path, seconds) for path, seconds in pairs if not isinstance(seconds, str)]
-    if not usable:
-        reasons = [reason for _, reason in skipped]
-        short = sum(reason.startswith("too short") for reason in reasons)
+        return list(progress_bar("reading headers", len(files), True, pool.map(look, files)))
+
+
+def too_short(seconds: float, least: float) -> str:
+    return f"too short: {seconds:.2f} s, at least {least:g} s are needed"
+
+
+def nothing_usable(clips: int, reasons: list[str], min_seconds: float) -> str:
+    """Why there is nothing to train on."""
+    short = sum(reason.startswith("too short") for reason in reasons)
+    other = next((f", the first because: {reason}" for reason in reasons if not reason.startswith("too short")), "")
+    return (
+        f"--audio: none of {clips} clips can be used: {short} too short (below {min_seconds:g} s), "
+        f"{clips - short} unreadable{other}"
+    )
+
+
+def read_table(path: Path) -> list[Segment]:
+    """The rows of a csv with the columns `path`, `start`, `end` (seconds; empty: from the beginning, to the end), paths relative to the csv.
+
+    Raises:
+        UserError: if it cannot be read as that.
+    """
+    segments = []
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            reader = csv.DictReader(file)
+            if "path" not in (reader.fieldnames or ()):
+                raise ValueError("no column 'path'")
+            for number, row in enumerate(reader, start=2):
+                start, end = float(row.get("start") or 0), float(row["end"]) if row.get("end") else None
+                if not row["path"] or start < 0 or (end is not None and end <= start):
+                    raise ValueError(f"line {number}: expected a path, and start before end")
+                name = (
+                    f"{row['path']}#{start:.3f}-{'' if end is None else f'{end:.3f}'}" if start or end else row["path"]
+                )
+                segments.append(Segment(os.path.join(os.path.abspath(path.parent), row["path"]), name, start, end))
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror}") from None
+    except (ValueError, csv.Error) as error:
         raise UserError(
-            f"--audio {' '.join(folders)}: none of {len(files)} clips can be used: {short} too short (below {min_seconds:g} s), "
-            f"{len(files) - short} unreadable, the first because: {skipped[-1][1]}"
-        )
-    return Clips([path for path, _ in usable], np.array([seconds for _, seconds in usable]), skipped)
-
-
-def _audio_files(folder: Path) -> Iterator[str]:
-    if not folder.is_dir():
-        raise UserError(f"--audio {folder}: no such folder")
-    for root, _, names in os.walk(folder, followlinks=True):
-        for name in names:
-            if Path(name).suffix.lower() in EXTENSIONS and not name.startswith("."):
-                yield os.path.join(root, name)
+            f"{path}: {error}; a csv of segments has the columns path,start,end (for AudioSet's own lists: FOLDER --segments {path.name})"
+        ) from None
+    if not segments:
+        raise UserError(f"{path}: no segment in it")
+    return segments
 
 
 def read_segments(path: Path) -> list[str]:
@@ -144,54 +185,43 @@ def is_dataset(audio: list[str]) -> bool:
     return any(folder.rglob("*.parquet")) or (folder / "state.json").exists() or (folder / "dataset_dict.json").exists()
 
 
-class AudioStream:
-    """A `datasets` dataset read from front to back, its audio still encoded."""
-
-    def __init__(self, dataset: IterableDataset, column: str, name: str):
-        self.dataset, self.column, self.name = dataset, column, name
-
-    @property
-    def shards(self) -> int:
-        return self.dataset.num_shards
-
-    def share(self, rank: int, world: int) -> "AudioStream":
-        """One process's part: its own shards where they divide evenly, else every `world`-th clip."""
-        return AudioStream(split_dataset_by_node(self.dataset, rank, world), self.column, self.name)
-
-    def read(self, epoch: int, state: dict | None) -> "StreamReader":
-        return StreamReader(self, epoch, state)
+FINER_BELOW = 64  # a dataset of fewer shards is taken apart by its Parquet row groups
 
 
-class StreamReader:
-    """One pass, from `state` on: (name, bytes, seconds, problem) per clip; `problem` says why a clip has no seconds."""
+@lru_cache(maxsize=2)
+def open_dataset(name: str, config: str | None = None, split: str | None = None):
+    """Open a dataset by Hub id or folder, streamed, its audio still encoded: (IterableDataset, the audio column's name).
 
-    def __init__(self, stream: AudioStream, epoch: int, state: dict | None):
-        self.dataset = copy.deepcopy(stream.dataset)
-        self.dataset.set_epoch(epoch)
-        if state is not None:
-            self.dataset.load_state_dict(state)
-        self.column = stream.column
-        self.examples = enumerate(self.dataset)
-        self.started_at = state
+    Raises:
+        UserError: if it cannot be opened, the split does not exist, or it has no audio column.
+    """
+    from datasets import Audio, DatasetDict, load_from_disk
 
-    def state(self) -> dict | None:
-        return self.dataset.state_dict() if self.started else self.started_at
+    split = split or "train"
+    try:
+        folder = Path(name)
+        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
+            dataset = load_from_disk(name)
+            dataset = dataset[split] if isinstance(dataset, DatasetDict) else dataset
+            dataset = dataset.to_iterable_dataset(num_shards=min(FINER_BELOW, max(1, len(dataset))))
+        else:
+            dataset = _load(name, config, split)
+    except (
+        Exception
+    ) as error:  # whatever the Hub, the network or a loader raises: the user named a dataset that does not open
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{name}: the dataset's split {split!r} cannot be opened ({reason})") from None
+    columns = [column for column, feature in (dataset.features or {}).items() if isinstance(feature, Audio)]
+    if not columns:
+        raise UserError(f"{name}: no audio column among {', '.join(dataset.column_names or ['none'])}")
+    column = "audio" if "audio" in columns else columns[0]
+    dataset = dataset.select_columns([column]).cast_column(column, Audio(decode=False))
+    return (dataset.reshard() if dataset.num_shards < FINER_BELOW else dataset), column
 
-    started = False
 
-    def __iter__(self) -> Iterator[tuple[str, bytes, float, str | None]]:
-        for number, example in self.examples:
-            self.started = True
-            audio = example[self.column] or {}
-            name = audio.get("path") or f"clip {number}"
-            try:
-                source = audio.get("bytes") or Path(audio["path"]).read_bytes()
-                yield name, source, audio_info(source).seconds, None
-            except (AudioError, OSError, KeyError, TypeError) as error:
-                yield name, b"", 0.0, str(error) or "no audio"
+def _load(name: str, config: str | None, split: str):
+    from datasets import load_dataset
 
-
-def _load(name: str, config: str | None, split: str) -> IterableDataset:
     try:
         return load_dataset(name, config, split=split, streaming=True)
     except RuntimeError as error:
@@ -199,32 +229,3 @@ def _load(name: str, config: str | None, split: str) -> IterableDataset:
             raise
         # Its main branch still holds a loading script, which datasets refuses; the Hub keeps the same rows as Parquet.
         return load_dataset(name, config, split=split, streaming=True, revision="refs/convert/parquet")
-
-
-def open_stream(name: str, config: str | None = None, split: str | None = None) -> AudioStream:
-    """Open a dataset by Hub id or folder, streamed.
-
-    Raises:
-        UserError: if it cannot be opened, the split does not exist, or it has no audio column.
-    """
-    split = split or "train"
-    try:
-        folder = Path(name)
-        if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
-            dataset = load_from_disk(name)
-            dataset = dataset[split] if isinstance(dataset, DatasetDict) else dataset
-            dataset = dataset.to_iterable_dataset(num_shards=min(64, max(1, len(dataset))))
-        else:
-            dataset = _load(name, config, split)
-    except (
-        Exception
-    ) as error:  # whatever the Hub, the network or a loader raises: the user named a dataset that does not open
-        raise UserError(
-            f"--audio {name}: the dataset's split {split!r} cannot be opened ({str(error).splitlines()[0]})"
-        ) from None
-    columns = [column for column, feature in (dataset.features or {}).items() if isinstance(feature, Audio)]
-    if not columns:
-        raise UserError(f"--audio {name}: no audio column among {', '.join(dataset.column_names or ['none'])}")
-    column = "audio" if "audio" in columns else columns[0]
-    dataset = dataset.select_columns([column]).cast_column(column, Audio(decode=False))
-    return AudioStream(dataset, column, name)

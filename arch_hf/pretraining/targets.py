@@ -1,26 +1,22 @@
-"""HuBERT's targets: k-means over frames, of MFCC in the first iteration, of a model's layer in later ones.
+"""HuBERT's targets: the cluster of each frame, of its MFCC in the first iteration, of a model's layer in later ones.
 
-Targets are computed for each crop as it is trained on, on the training device: nothing is written per clip, and a streamed dataset
-works like a folder. Crops of one micro-batch have equal length, so no padding enters.
+Labels are computed for each crop as it is trained on, on the training device, or once for all clips (see `labels`). Clips of one batch
+have equal length, so no padding enters.
 """
 
 import hashlib
 import math
 import os
-import warnings
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
-from sklearn.cluster import MiniBatchKMeans
-from sklearn.exceptions import ConvergenceWarning
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.audio_utils import mel_filter_bank, window_function
 
 from arch_hf.errors import UserError
-from arch_hf.pretraining.recipes import FRAME_HOP, SAMPLING_RATE, frames_of
+from arch_hf.pretraining.architecture import FRAME_HOP, frames_of
+from arch_hf.pretraining.recipes import SAMPLING_RATE
 
 MFCC_WINDOW, MFCC_HOP, FFT = 400, 160, 512  # 25 ms and 10 ms at 16 kHz
 MEL_BANDS, COEFFICIENTS, LIFTER = 23, 13, 22
@@ -42,7 +38,8 @@ def _mfcc_tables() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     cosines = np.sqrt(2 / MEL_BANDS) * np.cos(np.pi / MEL_BANDS * (band + 0.5) * coefficient)
     cosines[0] /= math.sqrt(2)
     cosines *= 1 + LIFTER / 2 * np.sin(np.pi * coefficient / LIFTER)
-    return tuple(torch.from_numpy(np.asarray(table, dtype=np.float32)) for table in (window, mel, cosines.T))
+    tables = [torch.from_numpy(np.asarray(table, dtype=np.float32)) for table in (window, mel, cosines.T)]
+    return tables[0], tables[1], tables[2]
 
 
 def mfcc(waveforms: torch.Tensor) -> torch.Tensor:
@@ -75,7 +72,8 @@ class MfccFrames:
     """The first iteration's frames: MFCC. k-means sees all of them; a label is wanted for every second one (20 ms)."""
 
     step = FRAME_HOP // MFCC_HOP
-    description = "MFCC"
+    description = "39 MFCC values"
+    fingerprint = "mfcc"
 
     def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
         return mfcc(waveforms)
@@ -105,7 +103,7 @@ class LayerFrames:
         model.encoder.layers = model.encoder.layers[: max(layer, 1)]  # the blocks above are never needed
         self.layer = layer
         self.model = model.to(device).eval().requires_grad_(False)
-        self.description = f"layer {layer} of {checkpoint}"
+        self.description = f"layer {layer} of {os.path.basename(checkpoint.rstrip('/'))}"
         self.fingerprint = _fingerprint(model)
 
     @torch.no_grad()
@@ -138,45 +136,6 @@ class ClusterTargets:
     def __call__(self, waveforms: torch.Tensor) -> torch.Tensor:
         """Waveforms [clips, samples] → int64 [clips, frames], one label per 20 ms frame of the model."""
         frames = self.frames(waveforms)[:, :: self.frames.step][:, : frames_of(waveforms.shape[-1])]
-        centroids = self.centroids.to(frames.device)
+        self.centroids = centroids = self.centroids.to(frames.device)
         # argmin ‖x − c‖² = argmin ‖c‖² − 2 x·c
         return (centroids.square().sum(dim=-1) - 2 * frames @ centroids.T).argmin(dim=-1)
-
-
-def fit_centroids(frames: np.ndarray, clusters: int, seed: int) -> torch.Tensor:
-    """k-means over frames [frames, dim] → float32 [clusters, dim].
-
-    scikit-learn's mini-batch k-means with HuBERT's settings (fairseq's learn_kmeans.py: k-means++, batches of 10,000, 100 passes at
-    most, no reassignment) but 5 starts rather than 20.
-
-    Raises:
-        UserError: if there are fewer frames than clusters.
-    """
-    if len(frames) < clusters:
-        raise UserError(
-            f"{len(frames)} frames are too few for {clusters} clusters: give more audio, or --set clusters={len(frames)}"
-        )
-    kmeans = MiniBatchKMeans(
-        clusters,
-        batch_size=10_000,
-        max_iter=100,
-        n_init=5,
-        tol=0.0,
-        max_no_improvement=100,
-        reassignment_ratio=0.0,
-        random_state=seed,
-    )
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        kmeans.fit(frames)
-    return torch.from_numpy(kmeans.cluster_centers_.astype(np.float32))
-
-
-def save_centroids(centroids: torch.Tensor, path: Path) -> None:
-    aside = path.with_suffix(".partial")
-    save_file({"centroids": centroids.contiguous()}, aside)
-    os.replace(aside, path)
-
-
-def load_centroids(path: Path) -> torch.Tensor:
-    return load_file(path)["centroids"]
