@@ -8,11 +8,12 @@ main process alone writes results and prints.
 
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
@@ -20,8 +21,9 @@ from safetensors.numpy import save
 
 from arch_hf.data import CorpusData, load_corpus
 from arch_hf.distributed import Ranks
-from arch_hf.embedding import AudioEncoder
+from arch_hf.embedding import AudioEncoder, Encoder, as_encoder
 from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus
+from arch_hf.embedding.interface import AnyEncoder
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
 from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job, as_fields, by_model, jobs_for, listed, with_options
@@ -56,7 +58,7 @@ class CorpusRun:
 
 
 def evaluate_model(
-    model_id: str | Path | Sequence[str | Path] = DEFAULT_MODEL,
+    model_id: str | Path | Encoder | Sequence[str | Path | Encoder] = DEFAULT_MODEL,
     datasets: Sequence[str | Path] | None = None,
     *,
     protocol: str | Sequence[str] = "arch-v1",
@@ -67,7 +69,8 @@ def evaluate_model(
     """Evaluate frozen encoders; returns the results, one per model, corpus, protocol and layer. They are also written to `output_dir`.
 
     Args:
-        model_id: a Hub id, a local folder, or a built-in baseline ("logmel", "mfcc"); or several of them.
+        model_id: a Hub id, a local folder, a built-in baseline ("logmel", "mfcc"), or an encoder of your own (see
+            `arch_hf.embedding.Encoder`); or several of them.
         datasets: corpus names, Hub dataset ids or folders; by default all twelve, for "logmel" the embedded three.
         protocol: "arch-v1" (the paper's), "strict" (what one should report today), or both.
         layers: "last", "all", or indices of hidden states: [0, 6, 12] or "0,6,12".
@@ -106,8 +109,9 @@ def evaluate_model(
     if isinstance(datasets, (str, Path)):
         raise UserError(f"datasets is the text {str(datasets)!r}: give a list, [{str(datasets)!r}]")
     fields = {"datasets": tuple(map(str, datasets or ())), **as_fields(options)}
-    jobs = jobs_for(listed(model_id), listed(protocol), listed(model_name), **fields)
-    runs = list(run_jobs(jobs, Ranks.launched(device)))
+    ids, own = _names_and_objects(model_id)
+    jobs = jobs_for(ids, listed(protocol), listed(model_name), **fields)
+    runs = list(run_jobs(jobs, Ranks.launched(device), own))
     if failed := [f"{run.corpus}: {run.error}" if run.corpus else str(run.error) for run in runs if run.error]:
         raise UserErrors(failed) if len(failed) > 1 else UserError(*failed)
     return [result for run in runs for result in run.results]
@@ -117,18 +121,40 @@ def evaluate_model(
 evaluate_model.__signature__ = with_options(evaluate_model)  # type: ignore[attr-defined]
 
 
-def run_jobs(jobs: Sequence[Job], ranks: Ranks) -> Iterator[CorpusRun]:
+def _names_and_objects(
+    models: str | Path | Encoder | Sequence[str | Path | Encoder],
+) -> tuple[list[str], dict[str, AnyEncoder]]:
+    """The name of each model, and by name the encoders that need not be loaded."""
+    names: list[str] = []
+    own: dict[str, AnyEncoder] = {}
+    for model in models if isinstance(models, Sequence) and not isinstance(models, str) else [models]:
+        if isinstance(model, (str, Path)):
+            names.append(str(model))
+            continue
+        encoder = as_encoder(model)
+        if encoder.model_id in names:
+            raise UserError(f"two models are called {encoder.model_id}: give one of them another model_id")
+        names.append(encoder.model_id)
+        own[encoder.model_id] = encoder
+    return names, own
+
+
+def run_jobs(
+    jobs: Sequence[Job], ranks: Ranks, own: Mapping[str, AnyEncoder] = MappingProxyType({})
+) -> Iterator[CorpusRun]:
     """Run the jobs, model by model and corpus by corpus: each model is loaded once, and the baseline is scored once on each corpus under each
-    protocol. Whatever stops one corpus, or one model, does not stop the others."""
+    protocol. Whatever stops one corpus, or one model, does not stop the others. `own` are encoders that are loaded already, by model id."""
     baselines = Baselines(ranks)
     for its_jobs in by_model(jobs):
-        yield from run_model(its_jobs, baselines, ranks)
+        yield from run_model(its_jobs, baselines, ranks, own.get(its_jobs[0].model_id))
 
 
-def run_model(jobs: Sequence[Job], baselines: "Baselines", ranks: Ranks) -> Iterator[CorpusRun]:
+def run_model(
+    jobs: Sequence[Job], baselines: "Baselines", ranks: Ranks, own: AnyEncoder | None = None
+) -> Iterator[CorpusRun]:
     """One model on all corpora, under the protocol of each job."""
     try:
-        encoder = load_encoder(jobs[0], ranks)
+        encoder = load_encoder(jobs[0], ranks) if own is None else named(own, jobs[0])
         layers = jobs[0].chosen_layers(encoder.n_layers)
     except Exception as error:
         yield CorpusRun(jobs[0], None, error=ranks.tell(error))
@@ -138,7 +164,7 @@ def run_model(jobs: Sequence[Job], baselines: "Baselines", ranks: Ranks) -> Iter
 
 
 def run_corpus(
-    jobs: Sequence[Job], name: str, encoder: AudioEncoder, layers: list[int], baselines: "Baselines", ranks: Ranks
+    jobs: Sequence[Job], name: str, encoder: AnyEncoder, layers: list[int], baselines: "Baselines", ranks: Ranks
 ) -> Iterator[CorpusRun]:
     """One encoder on one corpus, under the protocol of each job."""
     corpus = None
@@ -162,7 +188,7 @@ class Baselines:
 
     def __init__(self, ranks: Ranks):
         self.ranks = ranks
-        self.encoder: AudioEncoder | None = None
+        self.encoder: AnyEncoder | None = None
         self.known: dict[str, Result] = {}
 
     def result(self, job: Job, corpus: CorpusData) -> Result:
@@ -177,7 +203,7 @@ class Baselines:
 
 def evaluate_corpus(
     job: Job,
-    encoder: AudioEncoder,
+    encoder: AnyEncoder,
     corpus: CorpusData,
     layers: list[int],
     ranks: Ranks,
@@ -225,7 +251,7 @@ def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result
     return {layer: answer for layer, answer in found.items() if answer is not None}
 
 
-def load_encoder(job: Job, ranks: Ranks) -> AudioEncoder:
+def load_encoder(job: Job, ranks: Ranks) -> AnyEncoder:
     """The job's frozen encoder, on this process's device."""
     encoder = ranks.together(
         lambda: AudioEncoder.from_pretrained(
@@ -237,6 +263,11 @@ def load_encoder(job: Job, ranks: Ranks) -> AudioEncoder:
         ),
         main_first=True,  # one process downloads, the others find it in the cache
     )
+    return named(encoder, job)
+
+
+def named(encoder: AnyEncoder, job: Job) -> AnyEncoder:
+    """The encoder under the name and with the batches that the job asks for."""
     encoder.model_id = job.model_name or encoder.model_id
     encoder.batch_seconds = job.batch_seconds
     return encoder
@@ -256,7 +287,7 @@ def settings_for(job: Job, corpus: CorpusData, layers: list[int]) -> EmbedSettin
     return EmbedSettings(job.cache, protocol.padding, protocol.max_seconds_for(corpus.corpus), depth)
 
 
-def ask(job: Job, encoder: AudioEncoder, corpus: CorpusData, layer: int, baseline: Result | None = None) -> Question:
+def ask(job: Job, encoder: AnyEncoder, corpus: CorpusData, layer: int, baseline: Result | None = None) -> Question:
     """The question that this job asks of the encoder on the corpus at one layer."""
     facts, shown = corpus.corpus, dataset_id(corpus.corpus, corpus.id)
     names = corpus.class_names(job.rules.label_column)

@@ -17,6 +17,7 @@ from arch_hf.embedding.extraction import ExtractionPlan, extract
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import UserError
+from arch_hf.evaluate import evaluate_model
 from arch_hf.files import audio_digest
 
 
@@ -134,3 +135,20 @@ def test_embed_corpus_takes_it(tmp_path):
     found = embed_corpus(as_encoder(Deep()), data, settings, rank())
     assert found.usable == [0, 1, 2, 3] and found.read(0).shape == (4, 3) and found.read("all").shape == (4, 2, 3)
     np.testing.assert_array_equal(found.read(0), 2 * found.read(1))
+
+
+def test_the_main_job_takes_one_in_place_of_an_id(tmp_path):
+    """Beside an id, under its own name, read back when it is asked again, and another one under another identity."""
+    own = Levels(model_id="me/levels", embedding_size=3)
+    where = {"output_dir": tmp_path / "results", "cache_dir": tmp_path / "cache", "seeds": 1, "limit": 8}
+    mine, theirs = evaluate_model([own, "logmel"], ["synthetic_events"], **where)
+    assert (mine.model.id, mine.model.class_name, theirs.model.id) == ("me/levels", "Levels", "logmel")
+    assert (tmp_path / "results/me__levels/synthetic_events.limit8.seeds1.json").is_file()
+    asked = len(own.batches)
+    assert evaluate_model(own, ["synthetic_events"], **where)[0] == mine and len(own.batches) == asked
+    other = Levels(model_id="me/levels", identity="others")
+    assert evaluate_model(other, ["synthetic_events"], **where)[0].identity != mine.identity and other.batches
+    with pytest.raises(UserError, match="two models are called me/levels"):
+        evaluate_model([own, other], ["synthetic_events"], **where)
+    with pytest.raises(UserError, match="a float is no encoder"):
+        evaluate_model(0.5, ["synthetic_events"], **where)
