@@ -5,12 +5,14 @@ import io
 import json
 import re
 import shlex
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
 
 import datasets
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -22,8 +24,9 @@ from arch_hf.data import load_corpus
 from arch_hf.data.check import check_dataset, report
 from arch_hf.errors import UserError
 from arch_hf.evaluate import evaluate_model
+from arch_hf.results.result import Result
 
-DOCS = Path(__file__).resolve().parent.parent / "docs/datasets.md"
+DOCS = Path(__file__).resolve().parent.parent / "docs/your-dataset.md"
 CLASSES = ("owl", "wren")
 TYPED = ClassLabel(names=list(CLASSES))
 
@@ -31,6 +34,7 @@ TYPED = ClassLabel(names=list(CLASSES))
 @pytest.fixture(autouse=True)
 def caches(tmp_path, monkeypatch):
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")
+    monkeypatch.setenv("ARCH_HF_CACHE", str(tmp_path / "arch_hf"))
     monkeypatch.chdir(tmp_path)
 
 
@@ -93,6 +97,11 @@ def lists(folder="lists", names=tuple(SPLITS)):
         table(f"{folder}/{name}.csv", [["path", "label"], *rows])
 
 
+def one_csv():
+    rows = [[put(f"recordings/{i}.wav", i), CLASSES[i % 2]] for i in range(14)]
+    table("all.csv", [["path", "label"], *rows])
+
+
 def one_list():
     rows = [
         {"file": str(put(f"elsewhere/{i}.wav", i)), "species": CLASSES[i % 2], "split": split}
@@ -145,6 +154,13 @@ def shards():
                     tar.addfile(member, io.BytesIO(content))
 
 
+def of_pandas():
+    Path("pandas").mkdir()
+    for split, numbers in SPLITS.items():
+        frame = pd.DataFrame([{"audio": cell(i), "kind": CLASSES[i % 2]} for i in numbers], index=list(numbers))
+        frame.to_parquet(f"pandas/{split}.parquet")
+
+
 def zipped():
     birds("packed/birds")
     with zipfile.ZipFile("birds.zip", "w") as archive:
@@ -152,54 +168,90 @@ def zipped():
             archive.write(path, path.relative_to("packed"))
 
 
+def tarred():
+    sounds()
+    with tarfile.open("sounds.tar.gz", "w:gz") as tar:
+        tar.add("sounds")
+    shutil.rmtree("sounds")
+
+
+def arrays():
+    parquet("arrays", lambda i: {"audio": {"array": tone(i).tolist(), "sampling_rate": 16000}, "label": CLASSES[i % 2]})
+
+
+def indices():
+    parquet(
+        "indices", lambda i: {"audio": cell(i), "labels": [["rain", "wind", "sea"].index(tag) for tag in TAGS[i % 4]]}
+    )
+
+
+def on_the_hub(hub):
+    typed()
+    files = {str(path.relative_to("typed")): path.read_bytes() for path in Path("typed").rglob("*.parquet")}
+    hub.create("datasets", "me/birds", files)
+
+
 FORMS = {
     "birds": birds,
     "sounds": sounds,
     "lists": lists,
+    "all.csv": one_csv,
     "list.jsonl": one_list,
     "esc": esc,
     "tagged": tagged,
     "keywords": lambda: tagged("keywords", "words", ";"),
-    "typed": typed,
-    "pandas": lambda: parquet("pandas", lambda i: {"audio": cell(i), "kind": CLASSES[i % 2]}),
-    "bytes": lambda: parquet("bytes", lambda i: {"sound": wav(i), "label": CLASSES[i % 2]}),
-    "arrays": lambda: parquet(
-        "arrays", lambda i: {"audio": {"array": tone(i).tolist(), "sampling_rate": 16000}, "label": CLASSES[i % 2]}
-    ),
     "names": lambda: parquet("names", lambda i: {"audio": cell(i), "labels": TAGS[i % 4]}),
+    "indices": indices,
     "hot": lambda: parquet("hot", lambda i: {"audio": cell(i), "labels": [float(i % 2 == 0), float(i % 2), 1.0]}),
-    "saved": saved,
-    "shards": shards,
-    "birds.zip": zipped,
-    "languages": lambda: lists("languages", ("english", "french")),
+    "typed": typed,
+    "pandas": of_pandas,
+    "arrays": arrays,
+    "bytes": lambda: parquet("bytes", lambda i: {"sound": wav(i), "label": CLASSES[i % 2]}),
     "one.parquet": lambda: parquet(
         ".", lambda i: {"audio": cell(i), "label": CLASSES[i % 2]}, splits={"one": range(14)}
     ),
+    "saved": saved,
+    "shards": shards,
+    "birds.zip": zipped,
+    "sounds.tar.gz": tarred,
+    "languages": lambda: lists("languages", ("english", "french")),
+    "me/birds": on_the_hub,
 }
-COMMANDS = [
-    shlex.split(found)[1:] for found in re.findall(r"\| `(arch-hf check-dataset [^`]+)` \|$", DOCS.read_text(), re.M)
-]
+SEVERAL = ("tagged", "keywords", "names", "indices", "hot")
+COMMANDS = re.findall(r"\| `(arch-hf evaluate --model_id mfcc --datasets [^`]+)` \|$", DOCS.read_text(), re.M)
 
 
 def test_every_form_of_the_docs_has_its_test():
-    assert [command[1] for command in COMMANDS] == list(FORMS)
+    assert [shlex.split(command)[5] for command in COMMANDS] == list(FORMS)
 
 
-@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command[1])
-def test_a_form_of_the_docs_is_read_as_it_says(command, capsys):
-    name, flags = command[1], command[2:]
-    FORMS[name]()
-    assert main(command) == 0, capsys.readouterr().out
+@pytest.fixture
+def form(request, monkeypatch):
+    """The command of the page, the name of the dataset that it reads, and its flags; the dataset is there."""
+    words = shlex.split(request.param)[1:]
+    if "/" in words[4]:
+        hub = request.getfixturevalue("hub")
+        monkeypatch.setattr(datasets.config, "HF_ENDPOINT", hub.url)
+        FORMS[words[4]](hub)
+    else:
+        FORMS[words[4]]()
+    return words, words[4], words[5:]
+
+
+@pytest.mark.parametrize("form", COMMANDS, indirect=True, ids=lambda command: shlex.split(command)[5])
+def test_a_form_of_the_docs_is_read_as_it_says(form, capsys):
+    command, name, flags = form
+    assert main(["check-dataset", name, *flags]) == 0, capsys.readouterr().out
     said = capsys.readouterr().out
     assert f"{name}: 14 clips" in said and "wrong:" not in said
-    assert said.rstrip().endswith(shlex.join(["--datasets", name, *flags]))
-    assert main([*command, "--streaming"]) == 0
+    assert said.rstrip().endswith(f"to evaluate it: {shlex.join(['arch-hf', *command])}".replace("mfcc", "MODEL"))
+    assert main(["check-dataset", name, *flags, "--streaming"]) == 0
     assert capsys.readouterr().out.replace(" --streaming", "") == said
     options = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
     copied, streamed = (load_corpus(name, streaming=streaming, **options) for streaming in (False, True))
     assert copied.table == streamed.table and copied.notes == streamed.notes
     assert copied.targets().tolist() == streamed.targets().tolist() and len(set(copied.table.clip_id)) == 14
-    several = name in ("tagged", "keywords", "names", "hot")
+    several = name in SEVERAL
     assert copied.corpus.task == ("multi_label" if several else "single_label") and not copied.flaws
     heard = [copied.audio(i) for i in range(14)]
     if name != "arrays":
@@ -208,6 +260,16 @@ def test_a_form_of_the_docs_is_read_as_it_says(command, capsys):
         if not several:
             assert copied.targets().tolist() == [number % 2 for number in numbers]
     assert [streamed.audio(i) for i in range(14)] == heard
+    assert main(command) == 0, capsys.readouterr().err
+    (result,) = (Result.read(path) for path in Path("results/mfcc").glob("*.json"))
+    assert result.complete and result.dataset.n_clips == 14 and not result.dataset.excluded_clips
+    assert several or result.headline.mean > 0.9  # the classes are tones
+
+
+def test_the_example_of_the_docs_is_what_is_said(capsys):
+    birds()
+    assert main(["check-dataset", "birds"]) == 0
+    assert f"```text\n{capsys.readouterr().out}```" in DOCS.read_text()
 
 
 def test_a_dataset_without_splits_is_dealt_to_folds_and_one_in_a_tar_is_the_same(tmp_path):
