@@ -2,7 +2,7 @@
 
     ARCH_HF_MODEL_ID=facebook/hubert-base-ls960 python -m xares.run arch_hf/integrations/xares.py src/tasks/*.py
 
-X-ARES pads the clips of a batch with zeros and does not tell an encoder where they end; here they are told, so that a clip's frames are those
+X-ARES pads the clips of a batch with zeros and does not tell an encoder where they end; this one is told, so that a clip's frames are those
 that it has alone. X-ARES stores what an encoder gives and averages it over time: behind a clip's own frames stands their mean, which
 leaves their average as it is. The class of the encoder is named after a hash of all that its frames depend on, because X-ARES keeps its
 files and scores under that name.
@@ -64,33 +64,27 @@ class FrozenEncoder(EncoderModule):
         return np.concatenate([piece.states for piece in frames])
 
 
-# The shape of the last batch that X-ARES has padded, and where its clips end.
-_PADDED: dict[str, tuple[tuple[int, ...], list[int]]] = {}
-
-
 def _watch_padding() -> None:
-    """Note where the clips of each batch end.
-
-    X-ARES's own function knows it (`xares.audiowebdataset.pad`), its encoders do not. Where it is no more, or another program calls the
-    encoder, a clip ends with its last sample that is not zero.
-    """
+    """Have X-ARES pad with -0.0, which is 0 to every encoder, and which no decoder gives: so it is known where a clip ends, also where it ends
+    in silence, and whichever process has padded."""
     module: Any = sys.modules.get("xares.audiowebdataset")
     original = getattr(module, "pad", None)
-    if original is None or hasattr(original, "watched"):
+    if original is None or _is_watched():
         return
 
-    def pad(tensors, *args, **kwargs):
-        padded, lengths = original(tensors, *args, **kwargs)
-        _PADDED["last"] = tuple(padded.shape), lengths.tolist()
-        return padded, lengths
+    def pad(tensors, padding_value=0.0):
+        return original(tensors, -0.0 if padding_value == 0 else padding_value)
 
     pad.watched = True  # type: ignore[attr-defined]
     module.pad = pad
 
 
+def _is_watched() -> bool:
+    return hasattr(getattr(sys.modules.get("xares.audiowebdataset"), "pad", None), "watched")
+
+
 def _lengths(rows: np.ndarray) -> list[int]:
-    """Samples of each clip of a batch [clips, samples] without its padding."""
-    shape, lengths = _PADDED.get("last", ((), []))
-    if shape == rows.shape and all(not row[n:].any() for row, n in zip(rows, lengths, strict=True)):
-        return lengths
-    return [int(row.nonzero()[0][-1]) + 1 if row.any() else 1 for row in rows]
+    """Samples of each clip of a batch [clips, samples] without its padding. Where X-ARES's own function did not pad it, a clip ends with its
+    last sample that is not zero."""
+    own = (rows != 0) | ~np.signbit(rows) if _is_watched() else rows != 0
+    return [int(row.nonzero()[0][-1]) + 1 if row.any() else 1 for row in own]
