@@ -1,16 +1,27 @@
 """Other benchmarks' programs with our encoder, against their own wrappers in the same run.
 
     python benchmarks/integrations.py mteb --model FOLDER --digits FOLDER --work FOLDER [--rounds 2]
+    python benchmarks/integrations.py xares --models FOLDER ... --esc50 FOLDER --work FOLDER [--example xares/example/wav2vec2/wav2vec2_encoder.py]
 
-The model is a HuBERT in a folder; the digits are the Free Spoken Digit Dataset in AudioMNIST's layout. mteb's own FSDD task runs on them (its
+mteb: the model is a HuBERT in a folder; the digits are the Free Spoken Digit Dataset in AudioMNIST's layout. mteb's own FSDD task runs on them (its
 columns, a local Parquet for the Hub id) with our encoder and with mteb's HubertWrapper: the accuracy of every experiment, which clips
 differ and why, and clips per second of each one's `encode`. Needs the extra `mteb`. The clips have the model's rate already, so that
 nobody resamples.
+
+xares: its own task, five folds, on tars made of ESC-50 (or of a part of it in the same layout), for each model and for X-ARES's wav2vec2 example, whose
+hard-wired model is replaced by a random one of its width; how far a clip's vector moves with the clips beside it. Needs the extra `xares` and a
+torchaudio that decodes.
 """
 
 import argparse
+import csv
+import importlib.util
+import io
+import json
+import os
 import shutil
 import sys
+import tarfile
 import time
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -182,6 +193,102 @@ def report_differences(folder: Path, encoder: AudioEncoder, theirs: dict, ours: 
         )
 
 
+def write_tars(raw: Path, folder: Path) -> int:
+    """ESC-50's clips and their classes in X-ARES's form, a tar a fold, the first half of each cut to 1 to 4 s; returns how many classes there
+    are."""
+    folder.mkdir(parents=True)
+    rows = list(csv.DictReader((raw / "meta" / "esc50.csv").open(encoding="utf-8")))
+    classes = sorted({row["category"] for row in rows})
+    by_fold: dict[str, list[dict]] = {}
+    for row in rows:
+        by_fold.setdefault(row["fold"], []).append(row)
+    for fold, members in by_fold.items():
+        with tarfile.open(folder / f"wds-audio-fold-{fold}-0000000.tar", "w") as tar:
+            for i, row in enumerate(members):
+                samples = (
+                    load_audio(raw / "audio" / row["filename"], RATE) * 0.9
+                )  # X-ARES drops clips that reach full scale
+                cut = samples[: RATE * (1 + i % 4)] if 2 * i < len(members) else samples
+                label = json.dumps({"label": classes.index(row["category"])}).encode()
+                for suffix, content in (("wav", encode_wav(cut, RATE)), ("json", label)):
+                    entry = tarfile.TarInfo(f"{Path(row['filename']).stem}.{suffix}")
+                    entry.size = len(content)
+                    tar.addfile(entry, io.BytesIO(content))
+    (folder / ".audio_tar_ready").touch()
+    return len(classes)
+
+
+def stored_means(folder: Path) -> dict[str, np.ndarray]:
+    """What X-ARES has stored, averaged over time as its MLP does, by the name of the clip."""
+    means = {}
+    for path in sorted(folder.glob("*.tar")):
+        with tarfile.open(path) as tar:
+            for entry in tar:
+                if entry.name.endswith(".npy"):
+                    # X-ARES puts the number of the batch behind the name, which has an A to F of its own at its end.
+                    name = entry.name.removesuffix(".npy").rstrip("0123456789")
+                    means[name] = np.load(io.BytesIO(tar.extractfile(entry).read())).mean(0)
+    return means
+
+
+def the_example(path: Path, work: Path):
+    """X-ARES's wav2vec2 encoder with a random model of its width under the name that it asks for; its folder."""
+    from transformers import Wav2Vec2Config, Wav2Vec2FeatureExtractor, Wav2Vec2Model
+
+    folder = work / "facebook" / "wav2vec2-large-100k-voxpopuli"
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 1024, "num_hidden_layers": 1, "num_attention_heads": 8, "intermediate_size": 1024}
+    Wav2Vec2Model(Wav2Vec2Config(**sizes, conv_dim=[64] * 7, feat_extract_norm="layer")).save_pretrained(folder)
+    Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(folder)
+    spec = importlib.util.spec_from_file_location("wav2vec2_encoder", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module.Wav2vec2Encoder, folder
+
+
+def compare_xares(args) -> None:
+    import xares.audiowebdataset  # noqa: F401  before our encoder, as in X-ARES's runner
+    from xares.audio_encoder_checker import check_audio_encoder
+    from xares.task import TaskConfig, XaresTask
+
+    from arch_hf.integrations.xares import FrozenEncoder
+
+    torch.set_num_threads(args.threads)
+    args.work = args.work.absolute()
+    models, example = [str(Path(model).absolute()) for model in args.models], args.example and args.example.absolute()
+    shutil.rmtree(args.work, ignore_errors=True)
+    n_classes = write_tars(args.esc50, args.work / "one" / "esc50")
+    shutil.copytree(args.work / "one", args.work / "sixteen")
+    os.chdir(args.work)
+    makers = [lambda model=model: FrozenEncoder(model) for model in models]
+    if example:
+        theirs, folder = the_example(example, args.work)
+        makers += [theirs, lambda: FrozenEncoder(str(folder))]
+    for make in makers:
+        encoder = make()
+        assert check_audio_encoder(encoder)
+        vectors, scores = [], None
+        for batch, name in ((1, "one"), (16, "sixteen")):
+            config = TaskConfig(
+                name="esc50", encoder=encoder, k_fold_splits=[1, 2, 3, 4, 5], output_dim=n_classes, env_root=args.work / name,
+                batch_size_encode=batch, label_processor=lambda label: label["label"], num_encoder_workers=args.workers, torch_num_threads=args.threads,
+            )  # fmt: skip
+            task = XaresTask(config)
+            start = time.perf_counter()
+            task.make_encoded_tar()
+            seconds = time.perf_counter() - start
+            vectors.append(stored_means(task.encoded_tar_dir))
+            if name == "sixteen":
+                scores = task.run_mlp()[0], task.run_knn()[0]
+        alone, together = vectors
+        assert alone.keys() == together.keys()
+        moved = [np.abs(alone[key] - together[key]).max() / np.abs(alone[key]).max() for key in alone]
+        print(
+            f"{type(encoder).__name__}: {len(alone)} clips, MLP {scores[0]:.4f}, kNN {scores[1]:.4f}; a clip's vector beside fifteen "
+            f"others moves by {max(moved):.1e} (median {np.median(moved):.1e}) of its largest number; {seconds:.0f} s to encode"
+        )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(required=True)
@@ -192,6 +299,14 @@ def main() -> None:
     command.add_argument("--rounds", type=int, default=2)
     command.add_argument("--threads", type=int, default=2, help="of PyTorch; set OMP_NUM_THREADS=1 for scikit-learn")
     command.set_defaults(run=compare_mteb)
+    command = commands.add_parser("xares")
+    command.add_argument("--models", nargs="+", required=True)
+    command.add_argument("--esc50", type=Path, required=True)
+    command.add_argument("--example", type=Path)
+    command.add_argument("--work", type=Path, required=True, help="for tars and scores; overwritten")
+    command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--workers", type=int, default=0, help="processes that read the tars")
+    command.set_defaults(run=compare_xares)
     args = parser.parse_args()
     args.run(args)
 

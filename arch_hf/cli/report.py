@@ -15,7 +15,8 @@ def add_parser(subparsers) -> None:
         "report",
         help="make a leaderboard page, tables and plots from results",
         example="arch-hf report results --output report",
-        description="Write leaderboard.html, .md, .csv, .tex and plots (PNG and SVG), with the paper's Table 2 beside the results.",
+        description="Write leaderboard.html, .md, .csv, .tex and plots (PNG and SVG), with the paper's Table 2 beside the results; "
+        "benchmarks.html too where `arch-hf mteb` has left scores.",
     )
     parser.add_argument(
         "results_dir",

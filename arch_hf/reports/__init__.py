@@ -1,7 +1,7 @@
 """Reports: from a folder of results to a page, tables and plots.
 
 results --board--> Board (views, one row per model) --ranking, pairs--> marks, averages, ranks, paired differences
-        --tables--> markdown, latex;  --> page, spreadsheet, plots
+        --tables--> markdown, latex;  --> page, spreadsheet, benchmarks, plots
 """
 
 from collections.abc import Iterable, Iterator
@@ -11,9 +11,10 @@ from pathlib import Path
 
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
-from arch_hf.reports import latex, markdown, page, spreadsheet
+from arch_hf.reports import benchmarks, latex, markdown, page, spreadsheet
 from arch_hf.reports.board import build_board
 from arch_hf.reports.rows import Board
+from arch_hf.results.benchmark import read_benchmarks
 from arch_hf.results.folder import read_results
 
 TEXT_FORMATS = {"html": page.render, "md": markdown.render, "csv": spreadsheet.render, "tex": latex.render}
@@ -28,6 +29,9 @@ def load_board(results_dir: str | Path | None) -> Board:
     """
     results, skipped = ([], []) if results_dir is None else read_results(results_dir)
     board = build_board(results)
+    if results_dir is not None:
+        board.benchmarks, damaged = read_benchmarks(results_dir)
+        skipped += damaged
     board.warnings[:0] = skipped
     views = [view for view in board.last_layer_views if view.n_with_predictions > 1]
     if views:
@@ -41,7 +45,8 @@ def load_board(results_dir: str | Path | None) -> Board:
 
 
 def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
-    """Write `leaderboard.html`, `.md`, `.csv` and `.tex`, then the plots; yields each file when it is there.
+    """Write `leaderboard.html`, `.md`, `.csv` and `.tex`, then `benchmarks.html` where there are scores of other benchmarks, then the plots;
+    yields each file when it is there.
 
     Without matplotlib there are no plots, which is one of `board.warnings`.
 
@@ -61,7 +66,8 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
         raise UserError(f"cannot make the folder {output_dir} ({error.strerror})") from None
     with _drawing(board) as plots:
         tables = ((f"leaderboard.{suffix}", render(board).encode("utf-8")) for suffix, render in TEXT_FORMATS.items())
-        for name, content in chain(tables, plots):
+        pages = [("benchmarks.html", benchmarks.render(board).encode("utf-8"))] if board.benchmarks else []
+        for name, content in chain(tables, pages, plots):
             write_atomically(output_dir / name, content)
             yield output_dir / name
 

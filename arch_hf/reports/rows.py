@@ -5,6 +5,7 @@ from pathlib import Path
 
 from arch_hf.probing.estimate import Estimate
 from arch_hf.reports.columns import TWELVE_KEYS, Column
+from arch_hf.results.benchmark import BenchmarkScore
 from arch_hf.results.folder import Filed, layer_name, predictions_path
 from arch_hf.results.result import Result
 
@@ -122,11 +123,13 @@ class View:
 
 @dataclass
 class Board:
-    """Everything a report shows. `views[0]` is the reference protocol at the last layer; the others follow by protocol, then layer."""
+    """Everything a report shows. `views[0]` is the reference protocol at the last layer; the others follow by protocol, then layer. `benchmarks` are
+    scores by other benchmarks' own programs."""
 
     views: list[View]
     results: list[Filed]
     warnings: list[str]
+    benchmarks: list[BenchmarkScore] = field(default_factory=list)
 
     @property
     def last_layer_views(self) -> list[View]:

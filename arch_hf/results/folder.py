@@ -1,10 +1,11 @@
 """The results under a folder: found, read, checked. What is not a result is named, with its reason, and left out."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from arch_hf.errors import UserError
-from arch_hf.results.result import Result
+from arch_hf.results.result import ModelFacts, Result
 from arch_hf.results.rows import is_rows, read_rows
 
 BENCHMARK_SUFFIX = ".benchmark.json"  # of the scores of other benchmarks (see `arch_hf.results.benchmark`)
@@ -98,8 +99,12 @@ def encoder_of(result: Result) -> tuple[str | None, ...]:
         >>> encoder_of(one) == encoder_of(other)
         True
     """
-    model = result.model
-    dtype = result.environment.get("dtype", "float32")
+    return which_encoder(result.model, result.environment)
+
+
+def which_encoder(model: ModelFacts, environment: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """The same, from these two blocks of a result."""
+    dtype = environment.get("dtype", "float32")
     if model.weights_sha256 is None:
         return (model.id, model.revision, dtype)
     return (model.weights_sha256, model.config_sha256, model.code_sha256, dtype)
