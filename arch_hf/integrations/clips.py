@@ -5,7 +5,7 @@ has the same vector there, so it is taken from the store of `strict`, or put the
 """
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,14 +37,14 @@ class Clips:
 
 
 class _Some:
-    """Some of the clips in the form that `embed_corpus` takes."""
+    """The clips at some positions, with their lengths, in the form that `embed_corpus` takes."""
 
     order = None  # any clip can be read at any time
 
-    def __init__(self, clips: Clips, positions: list[int]):
-        self._clips, self._positions = clips, positions
-        seconds = np.array([_seconds(clips, i) for i in positions])
-        self.index = ClipIndex([clips.digests[i] for i in positions], seconds)
+    def __init__(self, clips: Clips, seconds: Mapping[int, float]):
+        self._clips, positions = clips, [*seconds]
+        self._positions = positions
+        self.index = ClipIndex([clips.digests[i] for i in positions], np.array([*seconds.values()]))
         names = [clips.where(i) for i in positions]
         self.table = ClipTable(names, ["test"] * len(names), [None] * len(names))
 
@@ -106,15 +106,17 @@ class StoredEncoder:
 
     def _bring(self, clips: Clips, missing: list[int], whole: EmbeddingStore) -> None:
         """Put the vectors of these clips into the store of whole clips: out of the stores of `strict`, or encoded."""
-        short = [i for i in missing if _seconds(clips, i) <= self._strict.max_seconds]
-        self._take_from_all_layers([clips.digests[i] for i in short], whole)
-        still = [i for i in missing if clips.digests[i] not in whole]
-        for settings, some in ((self._strict, set(short)), (self._whole, set(missing) - set(short))):
-            if chosen := [i for i in still if i in some]:
+        seconds = {i: _seconds(clips, i) for i in missing}
+        self._take_from_all_layers(
+            [clips.digests[i] for i, own in seconds.items() if own <= self._strict.max_seconds], whole
+        )
+        seconds = {i: own for i, own in seconds.items() if clips.digests[i] not in whole}
+        for settings, is_short in ((self._strict, True), (self._whole, False)):
+            if chosen := {i: own for i, own in seconds.items() if (own <= self._strict.max_seconds) is is_short}:
                 found = embed_corpus(self.encoder, _Some(clips, chosen), settings, self.ranks)
                 self.encoded += found.work.clips
                 for position, reason in sorted(found.failures.items()):
-                    raise UserError(f"{clips.where(chosen[position])}: {reason}")
+                    raise UserError(f"{clips.where([*chosen][position])}: {reason}")
                 if settings is self._strict:
                     whole.add([clips.digests[i] for i in chosen], found.read(-1))
         whole.refresh()
