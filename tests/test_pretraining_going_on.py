@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -170,6 +171,9 @@ def test_a_run_that_diverges_goes_on_with_a_lower_rate(audio, tmp_path):
     assert np.isfinite([row["loss"] for row in rows_of(run.output_dir)]).all()
     card = (run.output_dir / "README.md").read_text()
     assert "learning_rate 0.003 → 1e+30" in card and "learning_rate 1e+30 → 0.001" in card
+    # The steps that led nowhere are no steps of this run any more; that there was such an end, the history tells.
+    assert re.search(r"- step \d+: ended \(.* has diverged\)", card) and "not finite, skipped" not in card
+    assert not read_rows(run.output_dir / "skipped_steps.jsonl")
 
 
 def test_a_loss_that_explodes_stops_the_run_and_leaves_no_checkpoint_of_it(audio, tmp_path, monkeypatch):

@@ -96,6 +96,7 @@ def train(accelerator: Accelerator, run: Run, workers: int) -> bool:
                 found |= probe(training, settings.probe, out) if settings.probe else {}
                 recorder.add_validation(step + 1, found)
             if problem:
+                on_main(accelerator, add_event, out, {"step": step + 1, "event": "ended", "reason": problem})
                 stop(accelerator, f"step {step + 1}: {problem}; {checkpoints.last_whole(out)}. {recorder.advice()}")
             owed = owed or outcome.save or _due(step, settings.save_every, last)
             if owed and (doubt := recorder.doubtful(outcome.row)):

@@ -21,7 +21,7 @@ class Recorder:
         self.accelerator, self.run = accelerator, run
         self.metrics = Metrics(run.out, state["step"], state["pending"], is_main)
         self.skipped = Skipped(run.out, is_main)
-        self.not_finite = NotFinite(run.out, state["in_a_row"], is_main)
+        self.not_finite = NotFinite(run.out, state["step"], state["in_a_row"], is_main)
         self.log = Log(run.out, is_main)
         self.bar = tqdm(disable=True)
         self.first = state["step"]

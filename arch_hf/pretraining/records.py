@@ -29,9 +29,7 @@ class Metrics:
         self.pending = list(pending)
         self.rows = [row for row in read_rows(self.path) if row["step"] <= first_step] if first_step else []
         if is_main:
-            aside = self.path.with_name(f".{self.path.name}.partial")
-            aside.write_text("".join(json.dumps(row) + "\n" for row in self.rows), encoding="utf-8")
-            os.replace(aside, self.path)
+            _rewrite(self.path, self.rows)
 
     @property
     def last(self) -> dict:
@@ -74,6 +72,12 @@ class Metrics:
         return None
 
 
+def _rewrite(path: Path, rows: list[dict]) -> None:
+    aside = path.with_name(f".{path.name}.partial")
+    aside.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    os.replace(aside, path)
+
+
 def read_rows(path: Path) -> list[dict]:
     """The lines of a curve; one that a kill left unfinished is passed over."""
     rows = []
@@ -108,10 +112,16 @@ class Skipped:
 
 
 class NotFinite:
-    """The steps that were skipped because loss or gradient was not finite, each with its clips, in `skipped_steps.jsonl`."""
+    """The steps that were skipped because loss or gradient was not finite, each with its clips, in `skipped_steps.jsonl`.
 
-    def __init__(self, output_dir: Path, in_a_row: int, is_main: bool):
+    As of the curve, a run that goes on from an earlier step drops the lines behind it: those steps are taken again.
+    """
+
+    def __init__(self, output_dir: Path, first_step: int, in_a_row: int, is_main: bool):
         self.path, self.in_a_row, self.is_main = output_dir / "skipped_steps.jsonl", in_a_row, is_main
+        if is_main and self.path.exists():
+            kept = [row for row in read_rows(self.path) if row["step"] <= first_step]
+            _rewrite(self.path, kept)
 
     def add(self, step: int, loss: float, gradient_norm: float, clips: list[str]) -> str | None:
         """Note a step → why the run must stop, or None."""
