@@ -10,7 +10,7 @@ from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError, all_of
 from arch_hf.files import default_cache_dir
 from arch_hf.names import public_name
-from arch_hf.probing.protocols import Protocol, get_protocol
+from arch_hf.probing.protocols import Protocol, get_protocol, has_seeds
 from arch_hf.probing.record import KINDS
 from arch_hf.probing.scoring import Probes
 
@@ -96,6 +96,11 @@ class Job:
         return Probes(self.probe, self.seeds, self.shots)
 
     @property
+    def has_seeds(self) -> bool:
+        """Whether there is anything random in the probe; the others are trained once on each fold, whatever `seeds` says."""
+        return has_seeds(self.rules.training_of(self.probe))
+
+    @property
     def corpora(self) -> tuple[str, ...]:
         """The corpora asked for: by default all twelve, or the embedded ones for the embedded model."""
         if self.datasets:
@@ -126,10 +131,8 @@ class Job:
         return Path(self.cache_dir) if self.cache_dir else default_cache_dir()
 
     def protocol_block(self, corpus) -> dict:
-        """Every number of the protocol, for the result. Another probe than the linear one makes another protocol of it."""
-        block = self.rules.as_dict(corpus) | {"probe": self.probe, "seeds": self.seeds}
-        if self.probe != "linear":
-            block["name"] += f"-{self.probe}"
+        """Every number of the protocol, for the result."""
+        block = self.rules.as_dict(corpus, self.probe) | {"seeds": self.seeds if self.has_seeds else 1}
         block |= {"shots": list(self.shots)} if self.shots else {}
         return block | ({"also": list(self.also)} if self.also else {})
 
@@ -159,7 +162,7 @@ class Job:
         """The options that are not the plain case's, as parts of a result's file name."""
         parts = [] if self.revision is None else [f"rev-{self.revision}"]
         parts += [] if dtype == "float32" else [dtype]
-        parts += [] if self.seeds == DEFAULT_SEEDS else [f"seeds{self.seeds}"]
+        parts += [f"seeds{self.seeds}"] if self.has_seeds and self.seeds != DEFAULT_SEEDS else []
         parts += [f"shots{'-'.join(map(str, self.shots))}"] if self.shots else []
         parts += [f"also-{'-'.join(self.also)}"] if self.also else []
         return (*parts, *(f"{key}-{value}" for key, value in self.named_columns.items()))

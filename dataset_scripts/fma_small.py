@@ -14,9 +14,9 @@ def read(raw):
     tracks = sorted(
         _small_tracks(raw.one("fma_metadata/tracks.csv", "tracks.csv")), key=lambda row: row.integer("track_id")
     )
-    # The paper's split: random, in the order of the track ids, artists on both sides.
+    # The paper's split: random, in the order of the track ids, artists on both sides. Of the second draw the first part is the test set.
     train, rest = random_split(range(len(tracks)), held_out=0.2)
-    validation, test = random_split(rest, held_out=0.5)
+    test, validation = random_split(rest, held_out=0.5)
     arch_v1 = dict.fromkeys(train, "train") | dict.fromkeys(validation, "validation") | dict.fromkeys(test, "test")
     for i, row in enumerate(tracks):
         track = row.integer("track_id")
@@ -77,4 +77,5 @@ CORPUS = Corpus(
         "Tracks 98565, 98567 and 98569 are only 0.5 to 1.6 s long in the official archive.",
         "The metadata are CC BY 4.0.",
     ),
+    version="1.1.0",  # 1.0.0 had the paper's test and validation clips exchanged
 )

@@ -1,5 +1,7 @@
 """MagnaTagATune: 21,108 music clips of 29 s with the 50 most used tags."""
 
+import re
+
 from arch_hf.data.official.raw import read_table
 from arch_hf.data.spec import Clip, Corpus, Source
 
@@ -29,8 +31,15 @@ def read(raw):
             clip_id=row["clip_id"],
             split=SPLIT_OF[path[0]],
             label=tags,
-            group=path.rsplit("-", 2)[0],  # the track, without the clip's start and end
+            group=_album(path),
         )
+
+
+def _album(path):
+    """Artist and album, from folder/artist-album-track-title-start-end.mp3: "somebody-first_album" of f/somebody-first_album-01-song-0-29.mp3."""
+    name = path.rpartition("/")[2]
+    match = re.match(r"(.+?)-\d+-.*-\d+-\d+\.mp3$", name)
+    return match[1] if match else name.rsplit("-", 2)[0]
 
 
 CORPUS = Corpus(
@@ -61,6 +70,8 @@ CORPUS = Corpus(
     table1=(21108, 29.12, 50),
     notes=(
         "The full set has 25,863 clips. Those without any of the 50 tags are left out, as in the paper.",
-        "The usual split by folder: 0 to b train, c validation, d e f test. `group` is the track that a clip was cut from.",
+        "The usual split by folder: 0 to b train, c validation, d e f test. It keeps albums apart, which are the `group`, but not "
+        "artists: 45 of the 75 artists in test are also in train, and 61.9 % of the test clips are by one of them.",
     ),
+    version="1.1.0",  # 1.0.0 grouped the clips by track
 )

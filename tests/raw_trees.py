@@ -145,7 +145,7 @@ def fma_small(root: Path) -> Tree:
     tree = Tree("", [], excluded=("099134", "108925", "133297"))
     order = sorted(number for number, _, _ in FMA)
     train, rest = train_test_split(order, test_size=0.2, random_state=42)
-    validation, _ = train_test_split(rest, test_size=0.5, random_state=42)
+    _, validation = train_test_split(rest, test_size=0.5, random_state=42)
     for i, (number, split, genre) in enumerate(FMA):
         name = f"{number:06d}"
         audio = mp3(rate=(44100, 48000, 22050)[i % 3], channels=1 + i % 2, seconds=0.1, seed=i)
@@ -172,6 +172,14 @@ FMA = [
     (141, "test", "Instrumental"),
     (666, "training", "Experimental"),
 ]
+
+
+ALBUMS = {
+    "2": "american_bach_soloists-j_s__bach_solo_cantatas",
+    "291": "john_fleagle-worlds_bliss",
+    "1091": "somebody-name",
+    "30": "x-y",
+}
 
 
 def magnatagatune(root: Path) -> Tree:
@@ -203,7 +211,7 @@ def magnatagatune(root: Path) -> Tree:
         lines.append("\t".join(f'"{value}"' for value in values))
         write(root / path, b"" if split == "excluded" else mp3(rate=16000, seconds=0.1, seed=i))
         if split not in (None, "excluded"):
-            tree.clips.append(clip(clip_id, split, tags, path.rsplit("-", 2)[0]))
+            tree.clips.append(clip(clip_id, split, tags, ALBUMS[clip_id]))
             tree.files[clip_id] = root / path
     write(root / "annotations_final.csv", "\n".join(lines) + "\n")
     write(root / "clip_info_final.csv", "clip_id\n")

@@ -119,7 +119,7 @@ def test_many_models_and_protocols_in_one_command(hub, capsys, tmp_path, monkeyp
     for protocol in ("arch-v1", "strict"):
         assert f"mine, protocol {protocol}, percent" in out and f"mfcc, protocol {protocol}, percent" in out
     files = sorted(str(path.relative_to(tmp_path)) for path in tmp_path.glob("results/*/*.json"))
-    names = ["synthetic_events.limit6.seeds1.json", "synthetic_events.strict.limit6.seeds1.json"]
+    names = ["synthetic_events.limit6.seeds1.json", "synthetic_events.strict.limit6.json"]
     assert files == [f"results/{model}/{name}" for model in ("mfcc", "mine") for name in names]
     assert json.loads((tmp_path / "results/mine" / names[0]).read_text())["model"]["id"] == "mine"
 

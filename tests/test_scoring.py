@@ -6,23 +6,32 @@ from dataclasses import replace
 import msgspec
 import numpy as np
 import pytest
+import torch
 from accelerate import debug_launcher
 from ranks import one_of_two, rank
 from safetensors.numpy import load_file, save_file
 from sklearn.dummy import DummyClassifier
 from sklearn.metrics import average_precision_score, classification_report, confusion_matrix
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 
 from arch_hf.data.spec import ClipTable
 from arch_hf.errors import UserError
 from arch_hf.probing.few_shot import FEW_SHOT_DRAWS, few_shot_runs
-from arch_hf.probing.linear import ProbeData, RunKey, apply_probe, train_probes
-from arch_hf.probing.protocols import PROTOCOLS
-from arch_hf.probing.scoring import Probes, score_layers
+from arch_hf.probing.linear import LinearProbe
+from arch_hf.probing.protocols import PROTOCOLS, AdamW, LogisticRegression
+from arch_hf.probing.scoring import Probes, score_layers, validation_use
+from arch_hf.probing.splits import split_digest
 from arch_hf.probing.task import Fold, ProbeTask
+from arch_hf.probing.weighted_sum import Mixture
 
 N, CLASSES = 120, ["cat", "dog", "owl"]
-QUICK = {"arch-v1": replace(PROTOCOLS["arch-v1"], epochs=100), "strict": replace(PROTOCOLS["strict"], epochs=15)}
+STRENGTHS = (10.0, 1.0, 0.1, 0.01, 0.001)
+QUICK = {
+    "arch-v1": replace(PROTOCOLS["arch-v1"], training=AdamW(epochs=100)),
+    "strict": replace(PROTOCOLS["strict"], training=LogisticRegression(strengths=STRENGTHS)),
+}
 
 
 def problem(multi_label=False, noise=2.0, n=N, seed=0):
@@ -53,14 +62,21 @@ def test_block_of_single_labels(protocol):
     block, predictions = scored(protocol)
     _, task = problem()
     targets, folds = task.targets, task.folds
-    runs = block.runs
-    assert [(run.fold, run.seed) for run in runs] == [(fold.name, s) for fold in folds for s in (0, 1)]
-    assert all((run.n_train, run.n_validation, run.n_test) == (40, 40, 40) for run in runs)
-    accuracy = np.array([run.metrics["accuracy"] for run in runs]).reshape(3, 2)  # [folds, seeds]
+    runs, seeds = block.runs, (0, 1) if protocol == "arch-v1" else (0,)
+    assert [(run.fold, run.seed) for run in runs] == [(fold.name, s) for fold in folds for s in seeds]
+    learned = 40 if protocol == "arch-v1" else 80  # strict's last solution learns from the validation clips too
+    assert all((run.n_train, run.n_validation, run.n_test) == (learned, 40, 40) for run in runs)
+    accuracy = np.array([run.metrics["accuracy"] for run in runs]).reshape(3, len(seeds))  # [folds, seeds]
     summary = block.metrics["accuracy"]
     assert summary.mean == pytest.approx(accuracy.mean())
     assert summary.std_folds == pytest.approx(np.std(accuracy.mean(1), ddof=1))
-    assert summary.std_seeds == pytest.approx(np.std(accuracy.mean(0), ddof=1))
+    spread = None if protocol == "strict" else pytest.approx(np.std(accuracy.mean(0), ddof=1))
+    assert summary.std_seeds == spread
+    assert block.validation_use == validation_use("linear", PROTOCOLS[protocol])
+    assert all(
+        (run.strength in STRENGTHS) == (run.validation_loss is not None) == (protocol == "strict") for run in runs
+    )
+    assert block.split_digest == split_digest(task.table, folds)
     assert summary.ci95[0] < summary.mean < summary.ci95[1] and set(block.metrics) == {"accuracy", "macro_f1"}
     assert block.bootstrap | {"unit": "group", "n_units": 30} == block.bootstrap
     assert block.validation["accuracy"] == pytest.approx(np.mean([run.validation for run in runs]))
@@ -74,7 +90,7 @@ def test_block_of_single_labels(protocol):
     assert np.array_equal(true, targets[predictions["clip"]]) and len(set(predictions["clip"])) == N
     matrices = [confusion_matrix(true, its) for its in found]
     np.testing.assert_allclose(block.confusion, np.mean(matrices, axis=0))
-    report = classification_report(np.tile(true, 2), found.ravel(), output_dict=True, zero_division=0)
+    report = classification_report(np.tile(true, len(seeds)), found.ravel(), output_dict=True, zero_division=0)
     for label, row in enumerate(block.per_class):
         theirs = report[str(label)]
         assert (row.class_name, row.n_test) == (CLASSES[label], 40)
@@ -96,7 +112,7 @@ def test_block_of_many_labels():
         np.mean(
             [
                 average_precision_score(targets[f.test, 2], predictions["scores"][s, predictions["fold"] == i, 2])
-                for s in (0, 1)
+                for s in range(len(predictions["scores"]))
             ]
         )
         for i, f in enumerate(folds)
@@ -133,6 +149,14 @@ def test_layers_together_are_layers_one_by_one(monkeypatch):
         np.testing.assert_allclose(predictions["scores"], alone["scores"], atol=1e-5)
 
 
+def test_the_edge_of_the_grid_is_said():
+    edge = replace(QUICK["strict"], training=LogisticRegression(strengths=(1e-3, 1e-4)))
+    features, task = problem()
+    block, _ = next(score_layers([features], task, edge, Probes(), rank(), progress=False))
+    assert block.probe_notes == ("validation chose the greatest strength of the grid, 0.001, in 3 of 3 runs",)
+    assert [run.grid_edge for run in block.runs] == ["greatest"] * 3 and not scored("strict")[0].probe_notes
+
+
 def _on_rank(folder):
     ranks = one_of_two()
     block, predictions = scored("strict", ranks=ranks, shots=(2,))
@@ -140,7 +164,7 @@ def _on_rank(folder):
     try:  # one rank's fold is bad: all ranks hear of it
         features, task = problem()
         features[task.folds[2].train] = 1e30
-        scored(features=features, ranks=ranks, seeds=1)
+        scored("arch-v1", features=features, ranks=ranks, seeds=1)
     except UserError as error:
         message = str(error)
     save_file(predictions, f"{folder}/{ranks.rank}.safetensors")
@@ -159,38 +183,66 @@ def test_two_ranks_give_the_result_of_one(tmp_path):
             np.testing.assert_allclose(its_predictions[name], values, atol=1e-5)
 
 
-def test_nearest_neighbours_are_scikit_learns():
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_nearest_neighbours_are_scikit_learns(protocol):
     features, task = problem()
     targets, folds = task.targets, task.folds
-    block, predictions = scored(probe="knn")
+    block, predictions = scored(protocol, probe="knn")
     for index, fold in enumerate(folds):
-        model = KNeighborsClassifier(10, weights="distance", metric="cosine").fit(
-            features[fold.train], targets[fold.train]
-        )
+        model = KNeighborsClassifier(10, weights="distance", metric="cosine")
+        voters = fold.train
+        if protocol == "strict":
+            model, voters = make_pipeline(StandardScaler(), model), np.union1d(fold.train, fold.validation)
+        model.fit(features[voters], targets[voters])
         ours = predictions["scores"][0, predictions["fold"] == index]
         np.testing.assert_allclose(ours, model.predict_proba(features[fold.test]), atol=1e-5)
+        assert block.runs[index].n_train == len(voters)
     assert len(block.runs) == 3 and block.runs[0].n_neighbours == 10
-    assert set(scored(probe="knn", multi_label=True)[0].metrics) == {"map_macro", "map_weighted"}
+    assert set(scored(protocol, probe="knn", multi_label=True)[0].metrics) == {"map_macro", "map_weighted"}
 
 
-def test_weighted_sum_of_one_layer_is_the_linear_probe():
-    features, _ = problem()
-    _, linear = scored()
-    block, summed = scored(probe="weighted_sum", features=features[:, None])
-    np.testing.assert_allclose(summed["scores"], linear["scores"], atol=1e-4)
-    assert block.runs[0].layer_weights == (1.0,)
+class TestWeightedSum:
+    @pytest.mark.parametrize("multi_label", [False, True])
+    def test_of_one_layer_it_is_stricts_probe(self, multi_label):
+        features, _ = problem(multi_label)
+        protocol = replace(PROTOCOLS["strict"], training=LogisticRegression())
+        task = problem(multi_label)[1]
+        _, linear = next(score_layers([features], task, protocol, Probes(), rank(), progress=False))
+        block, summed = scored(probe="weighted_sum", multi_label=multi_label, features=features[:, None])
+        np.testing.assert_allclose(summed["scores"], linear["scores"], atol=1e-3)
+        assert block.runs[0].layer_weights == (1.0,) and len(block.runs) == 3
+
+    def test_it_hears_the_layer_that_knows_whatever_its_scale(self):
+        features, task = problem(noise=0.5)
+        noise = np.random.default_rng(1).standard_normal((2, *features.shape)).astype(np.float32)
+        layers = np.stack([1000 * noise[0], 0.001 * features, noise[1] + 50], axis=1)
+        block, _ = scored(features=layers, probe="weighted_sum")
+        for run in block.runs:
+            assert sum(run.layer_weights) == pytest.approx(1) and run.layer_weights[1] > 0.6
+        alone, _ = next(score_layers([features], task, PROTOCOLS["strict"], Probes(), rank(), progress=False))
+        assert block.metrics["accuracy"].mean >= alone.metrics["accuracy"].mean - 0.02
+
+    def test_it_has_come_to_rest(self):
+        """A little more of one layer and less of another, with the best regression for that: the sum is never smaller."""
+        features, task = problem(noise=1.0)
+        layers = torch.from_numpy(np.stack([features, features[:, ::-1] ** 2, np.abs(features)]))
+        mixture = Mixture(layers, task, task.folds[0].train)
+        strength = torch.tensor([0.1], dtype=torch.float64)
+        numbers = mixture.solve(mixture.start(), strength)[0, -3:]
+
+        def least(numbers):
+            regression = mixture.regression(numbers)
+            return regression.objective(regression.solve(regression.start(), strength), strength).sum().item()
+
+        lowest = least(numbers)
+        for way in (*torch.eye(3, dtype=torch.float64), *-torch.eye(3, dtype=torch.float64)):
+            assert least(numbers + 0.05 * way) >= lowest * (1 - 1e-6)
+        assert lowest < least(torch.zeros(3, dtype=torch.float64))
 
 
-def test_weighted_sum_prefers_the_layer_that_knows():
-    features, _ = problem(noise=0.5)
-    noise = 3 * np.random.default_rng(1).standard_normal(features.shape).astype(np.float32)
-    block, _ = scored(features=np.stack([noise, features], axis=1), seeds=1, probe="weighted_sum")
-    for run in block.runs:
-        assert sum(run.layer_weights) == pytest.approx(1) and run.layer_weights[1] > 0.52
-
-
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 @pytest.mark.parametrize("multi_label", [False, True])
-def test_few_shots(multi_label):
+def test_few_shots(multi_label, protocol):
     _, task = problem(multi_label)
     targets, folds = task.targets, task.folds
     runs = few_shot_runs(task, [1, 5])
@@ -200,7 +252,7 @@ def test_few_shots(multi_label):
             assert set(run.fold.train) <= set(folds[run.fold_index].train)
             hot = targets[run.fold.train] if multi_label else np.eye(3)[targets[run.fold.train]]
             assert (hot.sum(0) >= shots).all() and (multi_label or (hot.sum(0) == shots).all())
-    block, _ = scored(multi_label=multi_label, shots=(1, 10))
+    block, _ = scored(protocol, multi_label=multi_label, shots=(1, 10))
     name = "map_macro" if multi_label else "accuracy"
     means = [block.few_shot[shots].metrics[name]["mean"] for shots in ("1", "10")]
     assert means[0] < means[1] and block.few_shot["1"].draws == FEW_SHOT_DRAWS
@@ -208,12 +260,13 @@ def test_few_shots(multi_label):
         scored(probe="knn", shots=(1,))
 
 
-def test_few_shot_of_all_clips_is_the_probe_itself():
+def test_few_shots_of_strict_learn_from_these_clips_alone(monkeypatch):
+    """All clips of the fold drawn: the validation clips choose the strength, and are not learned from."""
+    monkeypatch.setattr("arch_hf.probing.few_shot.FEW_SHOT_DRAWS", 2)
     features, task = problem()
-    targets, folds = task.targets, task.folds
-    plan = few_shot_runs(task, [10**6])
-    run = plan[10**6][0]
-    assert np.array_equal(run.fold.train, folds[0].train)
-    data = ProbeData([features], targets, 3)
-    probes = train_probes(data, [run, RunKey(0, 0, folds[0], 0)], QUICK["arch-v1"])
-    assert np.array_equal(*(apply_probe(data, probe).scores for probe in probes))
+    block, _ = scored("strict", features, shots=(10**6,))
+    expected = []
+    for run, fold in zip(block.runs, task.folds, strict=True):
+        probe = LinearProbe(strength=run.strength).fit(features[fold.train], task.targets[fold.train])
+        expected.append((probe.predict(features[fold.test]) == task.targets[fold.test]).mean())
+    assert block.few_shot[str(10**6)].metrics["accuracy"] == {"mean": pytest.approx(np.mean(expected)), "std": 0.0}

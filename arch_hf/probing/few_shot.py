@@ -5,17 +5,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from arch_hf.probing.linear import RunKey
-from arch_hf.probing.protocols import PROTOCOLS, Protocol
-from arch_hf.probing.task import ProbeTask
+from arch_hf.probing.task import ProbeTask, RunKey
 
 FEW_SHOT_DRAWS = 10
-
-
-def as_arch_v1_trains(protocol: Protocol) -> Protocol:
-    """The protocol with arch-v1's one learning rate and no selection."""
-    source = PROTOCOLS["arch-v1"]
-    return replace(protocol, learning_rates=source.learning_rates, weights_kept=source.weights_kept)
 
 
 def few_shot_runs(task: ProbeTask, shots: Sequence[int], n_layers: int = 1) -> dict[int, list[RunKey]]:

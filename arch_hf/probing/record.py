@@ -1,7 +1,7 @@
 """What the probes of one corpus came to, as typed values: the part of a result that is made here."""
 
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from msgspec import Meta, Struct
@@ -22,8 +22,12 @@ class Score(Struct, frozen=True, kw_only=True):
 
 
 class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One fold with one seed: how many clips, what the probe kept, and its metrics on the test clips. `validation` is the headline metric
-    on the validation clips."""
+    """One fold with one seed: how many clips, what the probe kept, and its metrics on the test clips.
+
+    `n_train` counts the clips that the last solution learned from; `validation` is the headline metric on the validation clips, of a solution
+    that has not learned from them. `strength` is that of the penalty, chosen by `validation_loss`; `grid_edge`: it is the greatest or the
+    smallest of the grid, so that a better one may lie beyond. `learning_rate` and `epoch` are those that version 1.0 of the protocols chose.
+    """
 
     fold: str
     seed: int
@@ -33,6 +37,9 @@ class Run(Struct, frozen=True, kw_only=True, omit_defaults=True):
     left_out_for_leakage: Count = 0
     metrics: dict[str, Fraction] = {}
     validation: Fraction | None = None
+    validation_loss: float | None = None
+    strength: float | None = None
+    grid_edge: Literal["greatest", "smallest"] | None = None
     learning_rate: float | None = None
     epoch: int | None = None
     n_neighbours: int | None = None
@@ -64,12 +71,15 @@ class Scores(Struct, frozen=True, kw_only=True):
         metrics: by name; see `Score`. The intervals are explained in `arch_hf.probing.statistics`.
         runs: one per fold and seed.
         validation: the headline metric on validation, mean over the runs; null without validation clips.
+        validation_use: what the validation clips were used for, in words.
         baselines: "majority" (each fold's most frequent train class for all, or its train frequencies as scores), and
             "human" where published: name -> metric -> fraction.
         per_class: the classes in order, over all folds, means over seeds.
         confusion: [true class][predicted class], clips, sum over folds, mean over seeds; null for several labels a clip.
         classes_without_positives: of several labels a clip: fold -> classes that no test clip has, left out of its mean.
         left_out_for_leakage, split_notes: how many clips were left out, and where the rule of the splits had to give way.
+        split_digest: who trains, validates and tests, by clip id (see `arch_hf.probing.splits.split_digest`).
+        probe_notes: what a reader should know of the solutions.
         bootstrap: how the intervals came about.
         few_shot: shots -> their scores.
     """
@@ -77,12 +87,15 @@ class Scores(Struct, frozen=True, kw_only=True):
     metrics: dict[str, Score]
     runs: tuple[Run, ...] = ()
     validation: dict[str, Fraction] | None = None
+    validation_use: str | None = None
     baselines: dict[str, dict[str, Fraction]] = {}
     per_class: tuple[ClassScore, ...] = ()
     confusion: tuple[tuple[float, ...], ...] | None = None
     classes_without_positives: dict[str, tuple[str, ...]] = {}
     left_out_for_leakage: Count = 0
     split_notes: tuple[str, ...] = ()
+    split_digest: str | None = None
+    probe_notes: tuple[str, ...] = ()
     bootstrap: dict[str, Any] = {}
     few_shot: dict[str, FewShot] = {}
 

@@ -10,16 +10,19 @@ import numpy as np
 from arch_hf.distributed import Ranks
 from arch_hf.errors import UserError
 from arch_hf.probing import few_shot
+from arch_hf.probing.adamw import ProbeData, apply_probe, train_probes
 from arch_hf.probing.knn import knn
-from arch_hf.probing.linear import ProbeData, RunKey, apply_probe, train_probes
-from arch_hf.probing.protocols import Protocol
+from arch_hf.probing.logistic import Layers
+from arch_hf.probing.protocols import PROBES, AdamW, LogisticRegression, Protocol, has_seeds
 from arch_hf.probing.record import Score, Scores
+from arch_hf.probing.strict import fit_and_test
 from arch_hf.probing.summary import few_shot_scores, summarise
-from arch_hf.probing.task import ProbeTask
+from arch_hf.probing.task import Outcome, ProbeTask, RunKey
 from arch_hf.probing.weighted_sum import weighted_sums
 
-PROBES = ("linear", "knn", "weighted_sum")
-LAYER_BYTES = 1 << 30  # embeddings of the layers that are on the device together
+LAYER_BYTES = (
+    1 << 28
+)  # embeddings of the layers that are on the device together (strict holds them in double precision)
 
 Predictions = dict[str, np.ndarray]
 
@@ -28,8 +31,8 @@ Predictions = dict[str, np.ndarray]
 class Probes:
     """Which probes are trained on each fold.
 
-    `probe` is "linear" (the protocol's), "knn" or "weighted_sum"; `seeds` how many with the seeds 0, 1, ...; `shots` also trains the linear one on so
-    many clips per class.
+    `probe` is "linear" (the protocol's), "knn" or "weighted_sum"; `seeds` how many with the seeds 0, 1, ... (of arch-v1's linear one: the others have
+    nothing random); `shots` also trains the linear one on so many clips per class.
     """
 
     probe: str = "linear"
@@ -43,6 +46,10 @@ class Probes:
             raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
         if self.shots and (self.probe != "linear" or min(self.shots) < 1):
             raise UserError("--shots takes numbers of clips per class, 1 or more, and goes with --probe linear")
+
+    def seeds_under(self, protocol: Protocol) -> range:
+        """The seeds of a fold's probes: one, where nothing is random."""
+        return range(self.seeds if has_seeds(protocol.training_of(self.probe)) else 1)
 
 
 def score_layers(
@@ -67,35 +74,28 @@ def score_layers(
         UserError: embeddings that are not finite or far too large, a test set with nothing to score.
     """
     progress = progress and ranks.is_main
-    if probes.probe != "linear":
-        for features in layers:
-            _check_finite(features, task)
-            yield _score_other(features, task, protocol, probes, ranks, progress)
-        return
     for some in _by_bytes(layers, LAYER_BYTES):
         for features in some:
             _check_finite(features, task)
-        yield from _score_linear(some, task, protocol, probes, ranks, progress)
+        yield from _score(some, task, protocol, probes, ranks, progress)
 
 
-def _score_linear(
+def _score(
     layers: list[np.ndarray], task: ProbeTask, protocol: Protocol, probes: Probes, ranks: Ranks, progress: bool
 ) -> list[tuple[Scores, Predictions]]:
-    data = ProbeData(layers, task.targets, task.n_classes, ranks.device)
-
-    def train_and_test(runs: Sequence[RunKey], rule: Protocol) -> list:
-        return [apply_probe(data, probe) for probe in train_probes(data, runs, rule, progress)]
-
-    runs = [run for layer in range(len(layers)) for run in _runs_of(layer, task, probes)]
-    outcomes = ranks.share_out(runs, lambda mine: train_and_test(mine, protocol))
+    seeds, folds = probes.seeds_under(protocol), list(enumerate(task.folds))
+    runs = [RunKey(layer, i, fold, seed) for layer in range(len(layers)) for i, fold in folds for seed in seeds]
+    train_and_test = _trainer(layers, task, protocol, probes.probe, ranks, progress)
+    outcomes = ranks.share_out(runs, train_and_test)
     n_runs = len(runs) // len(layers)
     by_layer = [outcomes[start : start + n_runs] for start in range(0, len(outcomes), n_runs)]
-    results = ranks.share_out(by_layer, lambda mine: [summarise(layer_outcomes, task) for layer_outcomes in mine])
+    use = validation_use(probes.probe, protocol)
+    results = ranks.share_out(by_layer, lambda mine: [summarise(its, task, use) for its in mine])
     if probes.shots:
         plan = few_shot.few_shot_runs(task, probes.shots, len(layers))
-        rule = few_shot.as_arch_v1_trains(protocol)
+        few = _trainer(layers, task, protocol, probes.probe, ranks, progress, few_shots=True)
         jobs = list(chain.from_iterable(plan.values()))
-        answers = dict(zip(jobs, ranks.share_out(jobs, lambda mine: train_and_test(mine, rule)), strict=True))
+        answers = dict(zip(jobs, ranks.share_out(jobs, few), strict=True))
         results = [
             (msgspec.structs.replace(scores, few_shot=few_shot_scores(plan, answers, layer, task)), predictions)
             for layer, (scores, predictions) in enumerate(results)
@@ -103,22 +103,41 @@ def _score_linear(
     return results
 
 
-def _score_other(
-    features: np.ndarray, task: ProbeTask, protocol: Protocol, probes: Probes, ranks: Ranks, progress: bool
-) -> tuple[Scores, Predictions]:
-    if probes.probe == "knn":
-        outcomes = ranks.share_out(list(enumerate(task.folds)), lambda mine: knn(features, task, mine))
-    else:
-        data = ProbeData(list(features.transpose(1, 0, 2)), task.targets, task.n_classes, ranks.device)
-        runs = list(_runs_of(0, task, probes))
-        outcomes = ranks.share_out(runs, lambda mine: weighted_sums(data, mine, protocol, progress))
-    return ranks.share_out([outcomes], lambda mine: [summarise(all_outcomes, task) for all_outcomes in mine])[0]
+def validation_use(probe: str, protocol: Protocol) -> str:
+    """What validation clips are used for, in words for the result."""
+    if isinstance(protocol.training_of(probe), LogisticRegression):
+        return "to choose the strength, by their loss; the last solution learns from them too"
+    if probe == "knn":
+        return "they vote, as the train clips do" if protocol.is_strict else "nothing"
+    return "nothing: they are only scored"
 
 
-def _runs_of(layer: int, task: ProbeTask, probes: Probes) -> Iterator[RunKey]:
-    for index, fold in enumerate(task.folds):
-        for seed in range(probes.seeds):
-            yield RunKey(layer, index, fold, seed)
+def _trainer(
+    layers: list[np.ndarray],
+    task: ProbeTask,
+    protocol: Protocol,
+    probe: str,
+    ranks: Ranks,
+    progress: bool,
+    few_shots: bool = False,
+) -> Callable[[Sequence[RunKey]], list[Outcome]]:
+    """A function that trains and tests the probes of some runs. Of few shots the last solution learns from these clips alone."""
+    targets, n_classes, device, training = task.targets, task.n_classes, ranks.device, protocol.training
+
+    def train_and_test(runs: Sequence[RunKey]) -> list[Outcome]:
+        if not runs:
+            return []
+        if probe == "knn":
+            return [outcome for run in runs for outcome in knn(layers[run.layer], task, [run], protocol.is_strict)]
+        if probe == "weighted_sum":
+            return weighted_sums(layers[0], task, runs, device, progress)
+        if isinstance(training, AdamW):
+            data = ProbeData(layers, targets, n_classes, device)
+            return [apply_probe(data, trained) for trained in train_probes(data, runs, training, progress)]
+        matrices = Layers.of(layers, targets, n_classes, device)
+        return fit_and_test(matrices, runs, training.strengths, not few_shots, progress)
+
+    return train_and_test
 
 
 def _by_bytes(layers: Iterable[np.ndarray], limit: int) -> Iterator[list[np.ndarray]]:

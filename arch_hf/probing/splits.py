@@ -1,5 +1,6 @@
 """Who trains, validates and tests: a protocol's rule and a corpus's table of clips become index arrays."""
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 
@@ -7,7 +8,7 @@ import numpy as np
 
 from arch_hf.data.spec import ClipTable, Corpus
 from arch_hf.errors import UserError
-from arch_hf.probing.protocols import FOREIGN_FOLDS, SEED, Protocol, SplitRule, split_rule
+from arch_hf.probing.protocols import FOREIGN_FOLDS, SEED, LogisticRegression, Protocol, SplitRule, split_rule
 from arch_hf.probing.task import Fold
 
 
@@ -33,19 +34,34 @@ def plan_folds(protocol: Protocol, corpus: Corpus, table: ClipTable, targets: np
     column = table.arch_v1_split if rule.column == "arch_v1_split" and table.arch_v1_split is not None else table.split
     splits = np.array(["" if name is None else name for name in column])  # "": the paper leaves the clip out
     groups = _group_codes(table, merge_copies=rule.group_disjoint)
-    names = sorted(set(splits.tolist()) - {""}, key=_fold_order)
+    names = sorted(set(splits.tolist()) - {""}, key=_fold_number)
     if len(names) == 1:
         plans = _folds_of_one_split(np.flatnonzero(splits != ""), names[0], groups, targets)
     elif names and all(name.startswith("fold_") for name in names):
-        plans = [_fold_of_folds(rule, splits, names, position) for position in range(len(names))]
+        joined = _joined(rule, splits, names, table.clip_id)
+        plans = [_fold_of_folds(rule, splits, names, position, joined) for position in range(len(names))]
     else:
         plans = [_fold_of_splits(splits, names)]
     return [_finish(rule, protocol, corpus, plan, groups) for plan in plans]
 
 
-def _fold_order(name: str) -> tuple[str, int]:
+def _fold_number(name: str) -> tuple[str, int]:
     stem, _, number = name.rpartition("_")
     return (stem, int(number)) if number.isdigit() else (name, 0)
+
+
+def _joined(rule: SplitRule, splits: np.ndarray, names: Sequence[str], clip_ids: Sequence[str]) -> np.ndarray:
+    """All clips of the folds, fold by fold in the rule's order: the order from which a random part is drawn."""
+    if rule.fold_order == "number":
+        order = list(names)
+    elif rule.fold_order == "first_clip":
+        first = {name: min(clip_ids[i] for i in np.flatnonzero(splits == name).tolist()) for name in names}
+        order = sorted(names, key=first.__getitem__)
+    else:
+        numbers = [_fold_number(name)[1] for name in names]
+        order = [names[numbers.index(number)] for number in rule.fold_order if number in numbers]
+        order += [name for name in names if name not in order]
+    return np.concatenate([np.flatnonzero(splits == name) for name in order])
 
 
 def _group_codes(table: ClipTable, merge_copies: bool) -> np.ndarray:
@@ -73,17 +89,18 @@ def _group_codes(table: ClipTable, merge_copies: bool) -> np.ndarray:
     return np.unique([find(code) for code in codes.tolist()], return_inverse=True)[1]
 
 
-def _fold_of_folds(rule: SplitRule, splits: np.ndarray, names: Sequence[str], position: int) -> Fold:
-    test = splits == names[position]
-    validation = np.zeros_like(test)
-    note = ""
+def _fold_of_folds(
+    rule: SplitRule, splits: np.ndarray, names: Sequence[str], position: int, joined: np.ndarray
+) -> Fold:
+    test, validation, note = names[position], None, ""
     if rule.validation == "next_fold":
         if len(names) > 2:
-            validation = splits == names[(position + 1) % len(names)]
+            validation = names[(position + 1) % len(names)]
         else:
             note = "two folds only: validation is a random part of the other fold"
-    train = ~test & ~validation & (splits != "")
-    return Fold(names[position], np.flatnonzero(train), np.flatnonzero(validation), np.flatnonzero(test), note=note)
+    of_clip = splits[joined]
+    train = joined[(of_clip != test) & (of_clip != validation)]
+    return Fold(test, train, np.flatnonzero(splits == validation), np.flatnonzero(splits == test), note=note)
 
 
 def _fold_of_splits(splits: np.ndarray, names: Sequence[str]) -> Fold:
@@ -137,12 +154,12 @@ def _finish(rule: SplitRule, protocol: Protocol, corpus: Corpus, plan: Fold, gro
         what = "to train on" if len(plan.test) else "to test on"
         why = f" ({left_out} share a group with the test set)" if left_out else ""
         raise UserError(f"{corpus.name}, {plan.name}: no clip is left {what}{why}; take more clips or another protocol")
-    if protocol.selects and not len(validation):
+    if isinstance(protocol.training, LogisticRegression) and not len(validation):
         raise UserError(
             f"{corpus.name}, {plan.name}: {protocol.name} chooses by validation, and there is no clip to validate on; "
             "take more clips or --protocol arch-v1"
         )
-    return Fold(plan.name, train, validation, plan.test, left_out, note)
+    return Fold(plan.name, np.sort(train), np.sort(validation), plan.test, left_out, note)
 
 
 def _draw_validation(clips: np.ndarray, groups: np.ndarray | None, fraction: float) -> tuple[np.ndarray, np.ndarray]:
@@ -153,9 +170,28 @@ def _draw_validation(clips: np.ndarray, groups: np.ndarray | None, fraction: flo
         if len(clips) < 2:
             return clips, clips[:0]
         train, validation = train_test_split(clips, test_size=fraction, random_state=SEED)
-        return np.sort(train), np.sort(validation)
+        return train, validation
     if len(np.unique(groups[clips])) < 2:
         return clips, clips[:0]
     splitter = GroupShuffleSplit(1, test_size=fraction, random_state=SEED)
     train, validation = next(splitter.split(clips, groups=groups[clips]))
-    return clips[np.sort(train)], clips[np.sort(validation)]
+    return clips[train], clips[validation]
+
+
+def split_digest(table: ClipTable, folds: Sequence[Fold]) -> str:
+    """SHA-256 (its first 16 digits) of who trains, validates and tests in each fold, by clip id: the same mapping has the same one,
+    in whatever order the clips come.
+
+    Example:
+        >>> table = ClipTable(["a", "b", "c"], ["train", "validation", "test"], [None] * 3)
+        >>> fold = Fold("test", *(np.array([i]) for i in range(3)))
+        >>> split_digest(table, [fold])
+        '...'
+    """
+    lines = [
+        f"{fold.name}\t{side}\t{table.clip_id[i]}\n"
+        for fold in folds
+        for side, clips in (("train", fold.train), ("validation", fold.validation), ("test", fold.test))
+        for i in clips
+    ]
+    return hashlib.sha256("".join(sorted(lines)).encode()).hexdigest()[:16]

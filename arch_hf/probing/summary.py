@@ -1,24 +1,33 @@
 """The words of the result: from the test scores of all runs to metrics, intervals, floors, per-class scores, predictions."""
 
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 
 from arch_hf.errors import UserError
-from arch_hf.probing.linear import Outcome, RunKey
 from arch_hf.probing.metrics.scores import average_precision, score
 from arch_hf.probing.record import ClassScore, FewShot, Run, Score, Scores, score_of_runs
+from arch_hf.probing.splits import split_digest
 from arch_hf.probing.statistics import N_RESAMPLES, SEED, TestSet, bootstrap, interval, unit_codes
-from arch_hf.probing.task import Fold, ProbeTask
+from arch_hf.probing.task import Fold, Outcome, ProbeTask, RunKey
 
 # Part of a result's identity: raise it when the same embeddings under the same protocol give other intervals, baselines or scores by class.
 SCORING_VERSION = 1
 LARGEST_CONFUSION = 200  # classes; a larger matrix would be most of the file, and the predictions hold it all
 
 
-def summarise(outcomes: Sequence[Outcome], task: ProbeTask) -> tuple[Scores, dict[str, np.ndarray]]:
+def summarise(
+    outcomes: Sequence[Outcome], task: ProbeTask, validation_use: str
+) -> tuple[Scores, dict[str, np.ndarray]]:
     """The scores of all runs together, and what they were made from.
+
+    Args:
+        outcomes: of every fold with every seed.
+        task: its targets, classes and folds.
+        validation_use: what the validation clips were used for.
 
     Returns:
         scores: see `Scores`.
@@ -44,12 +53,15 @@ def summarise(outcomes: Sequence[Outcome], task: ProbeTask) -> tuple[Scores, dic
         metrics=_metrics(runs, tests),
         runs=tuple(runs),
         validation=_validation(runs, task.metric),
+        validation_use=validation_use if any(len(fold.validation) for fold in folds) else None,
         baselines=baselines(task),
         per_class=_per_class(scores, tests, targets[tested], class_names),
         confusion=_confusion(scores, targets[tested], len(class_names)),
         classes_without_positives=_without_positives(task),
         left_out_for_leakage=sum(fold.left_out for fold in folds),
         split_notes=tuple(dict.fromkeys(fold.note for fold in folds if fold.note)),
+        split_digest=split_digest(table, folds),
+        probe_notes=_probe_notes(runs),
         bootstrap={
             "resamples": N_RESAMPLES,
             "seed": SEED,
@@ -68,7 +80,7 @@ def _run(outcome: Outcome, fold: Fold, task: ProbeTask) -> Run:
     return Run(
         fold=fold.name,
         seed=outcome.seed,
-        n_train=len(fold.train),
+        n_train=outcome.n_train,
         n_validation=len(fold.validation),
         n_test=len(fold.test),
         left_out_for_leakage=fold.left_out,
@@ -79,8 +91,16 @@ def _run(outcome: Outcome, fold: Fold, task: ProbeTask) -> Run:
 
 
 def _validation(runs: Sequence[Run], metric: str) -> dict[str, float] | None:
-    values = [run.validation for run in runs]
-    return None if None in values else {metric: float(np.mean(values))}
+    values = [run.validation for run in runs if run.validation is not None]
+    return {metric: float(np.mean(values))} if len(values) == len(runs) else None
+
+
+def _probe_notes(runs: Sequence[Run]) -> tuple[str, ...]:
+    edges = Counter((run.grid_edge, run.strength) for run in runs if run.grid_edge)
+    return tuple(
+        f"validation chose the {edge} strength of the grid, {strength:g}, in {n} of {len(runs)} runs"
+        for (edge, strength), n in edges.items()
+    )
 
 
 def _metrics(runs: Sequence[Run], tests: Sequence[TestSet]) -> dict[str, Score]:
@@ -96,7 +116,9 @@ def _without_positives(task: ProbeTask) -> dict[str, tuple[str, ...]]:
     if task.targets.ndim == 1:
         return {}
     empty = {fold.name: np.flatnonzero(task.targets[fold.test].sum(0) == 0) for fold in task.folds}
-    return {name: tuple(task.class_names[c] for c in classes) for name, classes in empty.items() if len(classes)}
+    return {
+        name: tuple(task.class_names[c] for c in classes.tolist()) for name, classes in empty.items() if len(classes)
+    }
 
 
 def baselines(task: ProbeTask) -> dict[str, dict[str, float]]:
@@ -142,7 +164,7 @@ def _per_class(
         has = np.isfinite(precisions)
         mean = np.where(has, precisions, 0).sum(0) / np.maximum(has.sum(0), 1)
         columns = {"n_test": targets.sum(0).astype(int), "average_precision": np.where(has.any(0), mean, np.nan)}
-    rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+    rows: Iterator[Any] = zip(*(values.tolist() for values in columns.values()), strict=True)
     return tuple(
         ClassScore(
             class_name=name,

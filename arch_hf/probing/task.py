@@ -1,7 +1,8 @@
-"""What the probes of one corpus have to learn: the targets, and who trains and who tests."""
+"""What the probes of one corpus have to learn, who trains and who tests, and what a probe says."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -57,3 +58,28 @@ class ProbeTask:
     @property
     def n_classes(self) -> int:
         return len(self.class_names)
+
+
+@dataclass(frozen=True, eq=False)
+class RunKey:
+    """One probe to train: at a layer, on the clips of a fold, with a seed where it is drawn at random."""
+
+    layer: int
+    fold_index: int
+    fold: Fold
+    seed: int
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What a probe says of its fold's test clips: `scores` float32 [clips, classes]; it has learned from `n_train` clips.
+
+    `validation` is the headline metric on the validation clips, None without any; `kept` goes into the result as it is.
+    """
+
+    fold_index: int
+    seed: int
+    scores: np.ndarray
+    n_train: int
+    validation: float | None
+    kept: dict[str, Any] = field(default_factory=dict)

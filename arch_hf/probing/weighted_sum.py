@@ -4,81 +4,131 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
-from arch_hf.probing.few_shot import as_arch_v1_trains
-from arch_hf.probing.linear import (
-    Outcome,
-    ProbeData,
-    RunKey,
-    batches,
-    initial_weights,
-    learning_rate_factor,
-    n_steps,
-    run_generator,
-)
-from arch_hf.probing.protocols import Protocol
+from arch_hf.probing.lbfgs import minimise
+from arch_hf.probing.logistic import Layers, Regressions, TrainingSet, as_targets, standards
+from arch_hf.probing.protocols import WeightedSum
+from arch_hf.probing.strict import choose
+from arch_hf.probing.task import Outcome, ProbeTask, RunKey
 from arch_hf.progress import progress_bar
 
+TOLERANCE = 1e-7  # of the layers' weights; the regression within is solved much closer
 
-def weighted_sums(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, progress: bool = True) -> list[Outcome]:
-    """A linear probe on a weighted sum of all layers, the softmax of learned numbers (as in SUPERB, arXiv 2105.01051).
 
-    The numbers start at 0 and train with the probe, by the same optimiser at arch-v1's learning rate; the weights after the last
-    epoch are kept. Each outcome's `kept` has the "layer_weights", which sum to 1.
+def weighted_sums(
+    features: np.ndarray,
+    task: ProbeTask,
+    runs: Sequence[RunKey],
+    device: str | torch.device = "cpu",
+    progress: bool = True,
+) -> list[Outcome]:
+    """The regression of strict on a weighted sum of all layers, the softmax of learned numbers (as in SUPERB, arXiv 2105.01051).
+
+    Each layer is standardised first: of layers whose scales differ, a sum would hear the largest. The numbers are minimised together with the
+    regression, from equal weights on; strengths and validation as in strict. Each outcome's `kept` has the "layer_weights", which sum to 1.
+
+    Args:
+        features: float32 [clips, layers, dim].
+        task: its targets and classes.
+        runs: the folds.
+        device: where to compute.
+        progress: whether to show it.
     """
-    protocol = as_arch_v1_trains(protocol)
-    outcomes: dict[int, Outcome] = {}
-    total = sum(n_steps(run, protocol) for run in runs)
-    with progress_bar("weighted sum", total, progress, unit="step") as bar:
-        for steps in sorted({n_steps(run, protocol) for run in runs}):
-            together = [i for i, run in enumerate(runs) if n_steps(run, protocol) == steps]
-            outcomes.update(zip(together, _train(data, [runs[i] for i in together], protocol, bar), strict=True))
-    return [outcomes[i] for i in range(len(runs))]
+    layers = torch.from_numpy(features).to(device).transpose(0, 1)
+    strengths, outcomes = WeightedSum().strengths, []
+    total = len(runs) * len(strengths)
+    with progress_bar("weighted sum", total, progress, unit="solution") as bar:
+        for run in runs:
+            fold = run.fold
+            first = Mixture(layers, task, fold.train)
+            choice = choose(first, [fold.validation], strengths, bar.update)
+            clips = np.union1d(fold.train, fold.validation)
+            last = Mixture(layers, task, clips)
+            found = last.solve(last.start(choice.coefficients), choice.strengths)
+            scores = last.scores(found, 0, fold.test).float().cpu().numpy()
+            weights = tuple(last.shares(found).tolist())
+            kept = choice.kept(0) | {"layer_weights": weights}
+            outcomes.append(Outcome(run.fold_index, run.seed, scores, len(clips), choice.metrics[0], kept))
+    return outcomes
 
 
-def _train(data: ProbeData, runs: Sequence[RunKey], protocol: Protocol, bar: tqdm) -> list[Outcome]:
-    """Streams of one number of steps, together; the loss is a sum over runs, so each has its own gradient."""
-    generators = [run_generator(run) for run in runs]
-    weights = torch.zeros(len(runs), data.width, data.n_classes)
-    for position, generator in enumerate(generators):
-        weight, bias = initial_weights(data.dim, data.n_classes, generator)
-        weights[position, : data.dim], weights[position, data.dim] = weight.T, bias
-    weights = weights.to(data.device).requires_grad_()
-    mix = torch.zeros(len(runs), data.n_layers, device=data.device, requires_grad=True)
-    optimiser = torch.optim.AdamW(
-        [weights, mix],
-        betas=(protocol.beta1, protocol.beta2),
-        eps=protocol.epsilon,
-        weight_decay=protocol.weight_decay,
-    )
-    blocks = [batches(data, run, protocol, generator) for run, generator in zip(runs, generators, strict=True)]
-    layers = data.features.view(data.n_layers, data.n_clips + 1, data.width)
-    steps, block = n_steps(runs[0], protocol), torch.empty(0)
-    for step in range(steps):
-        if not len(block):
-            block = torch.stack([next(its_blocks) for its_blocks in blocks], dim=1).to(data.device)
-        clips, block = block[0], block[1:]
-        inputs = torch.einsum("sl,lsbw->sbw", mix.softmax(-1), layers[:, clips])
-        sizes = (clips < data.n_clips).sum(-1)
-        loss = (data.losses(inputs @ weights, data.targets[clips]) * (clips < data.n_clips)).sum(-1) / sizes
-        optimiser.param_groups[0]["lr"] = protocol.learning_rates[0] * learning_rate_factor(
-            step, steps, protocol.warmup_fraction
+class Mixture:
+    """The regression of one training set on a weighted sum of the layers, each standardised; to be used as `Regressions` are.
+
+    Coefficients are those of the regression, then the numbers whose softmax weighs the layers: float64 [1, (dim + 1) * classes + layers].
+
+    Args:
+        layers: float32 [layers, clips, dim].
+        task: its targets and classes.
+        clips: those to learn from.
+    """
+
+    def __init__(self, layers: torch.Tensor, task: ProbeTask, clips: np.ndarray):
+        self.layers, self.targets, self.n_classes = layers, as_targets(task.targets, layers.device), task.n_classes
+        rows = torch.from_numpy(clips).to(layers.device)
+        self.means, self.scales = (
+            torch.stack(parts) for parts in zip(*(standards(layer[rows]) for layer in layers), strict=True)
         )
-        optimiser.zero_grad()
-        loss.sum().backward()
-        optimiser.step()
-        bar.update(len(runs))
-    with torch.no_grad():
-        return [_outcome(data, run, layers, mix[i].softmax(-1), weights[i], protocol) for i, run in enumerate(runs)]
+        self.sets, self.set_of = [TrainingSet(0, clips)], torch.zeros(1, dtype=torch.int64, device=layers.device)
+        regression = self.regression(self.means.new_zeros(len(layers)))
+        self.data, self.biases = regression.data, regression.biases
 
+    def start(self, coefficients: torch.Tensor | None = None) -> torch.Tensor:
+        """Equal weights of the layers and no coefficients, or those of another training set."""
+        known = (
+            self._parts(coefficients) if coefficients is not None else (None, self.means.new_zeros(len(self.layers)))
+        )
+        regression = self.regression(known[1])
+        return torch.cat([regression.start(known[0]).flatten(), known[1]])[None]
 
-def _outcome(data: ProbeData, run: RunKey, layers, mix, weights, protocol: Protocol) -> Outcome:
-    def scores(clips: np.ndarray) -> torch.Tensor:
-        return torch.einsum("l,lcw->cw", mix, layers[:, torch.from_numpy(clips).to(data.device)]) @ weights
+    def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
+        """The optimum that is reached from `start`: for each weighting of the layers the regression is solved, and the weighting is moved."""
+        found, numbers = self._parts(start)
 
-    fold, validation = run.fold, None
-    if len(fold.validation):
-        validation = data.headline_and_loss(scores(fold.validation), data.labels(fold.validation))[0].item()
-    kept = {"learning_rate": protocol.learning_rates[0], "epoch": protocol.epochs, "layer_weights": tuple(mix.tolist())}
-    return Outcome(run.fold_index, run.seed, scores(fold.test).cpu().numpy(), validation, kept)
+        def evaluate(numbers: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            nonlocal found
+            regression = self.regression(numbers[0])
+            found = regression.solve(found, strengths)
+            value = regression.objective(found, strengths).sum()
+            # at the regression's optimum its own coefficients' part of the derivative is 0
+            errors, weights = regression.errors(found), regression.by_set(found)[0, :-1]
+            along = torch.stack(
+                [
+                    ((self._standardised(i, self.sets[0].clips) @ weights) * errors).sum()
+                    for i in range(len(self.layers))
+                ]
+            )
+            shares = numbers[0].softmax(0)
+            return value[None], (shares * (along - (shares * along).sum()))[None]
+
+        numbers = minimise(evaluate, numbers[None], lambda gradient, _: gradient, tolerance=TOLERANCE)[0]
+        regression = self.regression(numbers)
+        return torch.cat([regression.solve(found, strengths).flatten(), numbers])[None]
+
+    def scores(self, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> torch.Tensor:
+        """Of the one set there is: float64 [clips, classes]."""
+        found, numbers = self._parts(coefficients)
+        regression = self.regression(numbers)
+        return regression.scores(found, 0, clips)
+
+    def shares(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """The weights of the layers, which sum to 1."""
+        return self._parts(coefficients)[1].softmax(0)
+
+    def _parts(self, coefficients: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The regression's coefficients and the layers' numbers."""
+        own, numbers = coefficients[0].split([coefficients.shape[1] - len(self.layers), len(self.layers)])
+        per_set = self.n_classes if self.targets.ndim == 2 else 1
+        return own.view(per_set, -1), numbers
+
+    def regression(self, numbers: torch.Tensor) -> Regressions:
+        """The regression on the weighted sum of the layers."""
+        shares, everyone = numbers.softmax(0), slice(None)
+        inputs = self.means.new_ones(1, self.layers.shape[1], self.layers.shape[2] + 1)
+        inputs[0, :, :-1] = sum(share * self._standardised(i, everyone) for i, share in enumerate(shares))
+        data = Layers(inputs, self.targets, self.n_classes, self.means[:1], self.scales[:1])
+        return Regressions(data, self.sets, standardise=False)
+
+    def _standardised(self, layer: int, clips: np.ndarray | slice) -> torch.Tensor:
+        rows = clips if isinstance(clips, slice) else torch.from_numpy(clips).to(self.layers.device)
+        return (self.layers[layer][rows] - self.means[layer]) * self.scales[layer]

@@ -19,6 +19,7 @@ from arch_hf.data.spec import HEADLINE, Corpus
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.names import public_name
+from arch_hf.probing.protocols import PUBLISHED_SPLITS
 from arch_hf.probing.record import ClassScore, Count, FewShot, Fraction, Run, Score
 from arch_hf.results import schema1
 from arch_hf.results.sealed import NO_SEAL, seal, why_not_sealed
@@ -126,6 +127,7 @@ class Result(Struct, frozen=True, kw_only=True):
     metrics: dict[str, Score]
     runs: tuple[Run, ...] = ()
     validation: dict[str, Fraction] | None = None
+    validation_use: str | None = None
     baselines: dict[str, dict[str, Fraction]] = {}
     published: Published | None = None
     per_class: tuple[ClassScore, ...] = ()
@@ -133,6 +135,8 @@ class Result(Struct, frozen=True, kw_only=True):
     classes_without_positives: dict[str, tuple[str, ...]] = {}
     left_out_for_leakage: Count = 0
     split_notes: tuple[str, ...] = ()
+    split_digest: str | None = None
+    probe_notes: tuple[str, ...] = ()
     bootstrap: dict[str, Any] = {}
     few_shot: dict[str, FewShot] = {}
     training_free: dict[str, dict[str, Score]] = {}
@@ -186,6 +190,9 @@ class Result(Struct, frozen=True, kw_only=True):
         unusable = sum(clip.clip_id not in dataset.missing_clips for clip in dataset.excluded_clips)
         if dataset.n_clips_expected and dataset.n_clips + unusable < dataset.n_clips_expected:
             return f"holds {dataset.n_clips} of {dataset.n_clips_expected} clips"
+        published = PUBLISHED_SPLITS.get(self.corpus) if self.protocol["name"] == "arch-v1" else None
+        if self.split_digest and published and self.split_digest != published:
+            return "its split is not the published one: prepare the corpus again"
         return None
 
     def to_dict(self) -> dict[str, Any]:

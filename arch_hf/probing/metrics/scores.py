@@ -129,6 +129,22 @@ def score(scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
     return {name: float(value) for name, value in values.items()}
 
 
+def headline(scores: torch.Tensor, targets: torch.Tensor) -> float:
+    """Accuracy, or of several labels a clip macro mAP (0 where no class has a positive clip).
+
+    Args:
+        scores: [clips, classes]; the highest is the prediction.
+        targets: int64 [clips], or 0 and 1 [clips, classes].
+
+    Example:
+        >>> headline(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
+        0.5
+    """
+    if targets.ndim == 2:
+        return average_precision(scores, targets).nanmean().nan_to_num(0.0).item()
+    return (scores.argmax(-1) == targets).double().mean().item()
+
+
 class RankedClasses:
     """Clips ranked by score for every class, once, so that the average precision under many sets of clip weights is quick.
 

@@ -1,0 +1,357 @@
+"""L2-regularised logistic regression, solved to its optimum: the probe of strict.
+
+For each set of training clips (one fold at one layer) the sum to be minimised is
+
+    mean loss over the clips + strength / 2 * sum of the squared weights        (the bias is free)
+
+on embeddings that are standardised by the mean and the deviation of these clips. The loss is the cross-entropy, or for several labels a
+clip, for which there is one regression per class, the binary cross-entropy. With scikit-learn's C it is C = 1 / (strength * clips). It is
+convex: there is one minimum, and it does not matter what finds it.
+
+Here all folds, layers and classes step together, in float64 and on one copy of the embeddings of each layer: a clip that does not belong to a set
+has weight 0 in it, and the standardisation of a set goes into its coefficients. They are begun at the greatest strength, and each next one begins
+where the last one ended.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from arch_hf.probing.lbfgs import minimise
+
+NEVER = 1e4  # minus this is the score of a class that no clip of the set has, plus this of one that all have (of several labels)
+FLAT = 1e-6  # a dimension whose deviation in a set is less than this part of that over all clips says nothing there
+CONSTANT = 1e-9  # and one whose deviation over all clips is less than this part of its size is one number with rounding
+CHUNK_NUMBERS = {
+    "cpu": 1 << 19,
+    "cuda": 1 << 26,
+}  # scores that are held at a time; on a CPU they should stay in its caches
+
+
+@dataclass(frozen=True, eq=False)
+class Layers:
+    """The one copy of the embeddings that all regressions share, and the targets.
+
+    Attributes:
+        inputs: float64 [layers, clips, dim + 1], the last column of ones.
+        targets: int64 [clips], or float64 [clips, classes] of 0 and 1.
+        n_classes: how many there are.
+        mean, scale: float64 [layers, dim], how the embeddings were brought to these: (embedding - mean) * scale.
+    """
+
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    n_classes: int
+    mean: torch.Tensor
+    scale: torch.Tensor
+
+    @classmethod
+    def of(
+        cls, layers: Sequence[np.ndarray], targets: np.ndarray, n_classes: int, device: str | torch.device = "cpu"
+    ) -> "Layers":
+        """Embeddings standardised over all clips, which only keeps the numbers near 1.
+
+        Args:
+            layers: float32 [clips, dim] each.
+            targets: int64 [clips], or 0 and 1 [clips, classes].
+            n_classes: how many there are.
+            device: where to compute; one without double precision (MPS) computes on the processor.
+        """
+        device = "cpu" if torch.device(device).type == "mps" else device
+        n_clips, dim = layers[0].shape
+        inputs = torch.empty(len(layers), n_clips, dim + 1, dtype=torch.float64, device=device)
+        mean = inputs.new_empty(len(layers), dim)
+        scale = torch.empty_like(mean)
+        for layer, embeddings in enumerate(layers):
+            part = inputs[layer, :, :-1]
+            part.copy_(torch.from_numpy(np.ascontiguousarray(embeddings)))
+            mean[layer], scale[layer] = standards(part)
+            part.sub_(mean[layer]).mul_(scale[layer])
+        inputs[..., -1] = 1
+        return cls(inputs, as_targets(targets, inputs.device), n_classes, mean, scale)
+
+    @property
+    def dim(self) -> int:
+        return self.inputs.shape[-1] - 1
+
+    @property
+    def multi_label(self) -> bool:
+        return self.targets.ndim == 2
+
+    @property
+    def device(self) -> torch.device:
+        return self.inputs.device
+
+    def rows(self, clips: np.ndarray) -> torch.Tensor:
+        return torch.from_numpy(clips).to(self.device)
+
+
+def standards(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of each dimension the mean and 1 / deviation, float64 [dim]; 0 for the latter where all clips have the same number."""
+    mean = embeddings.mean(0, dtype=torch.float64)
+    deviation = (embeddings - mean).square().mean(0).sqrt()
+    return mean, torch.where(deviation > CONSTANT * embeddings.abs().amax(0), 1 / deviation, 0)
+
+
+def as_targets(targets: np.ndarray, device: torch.device) -> torch.Tensor:
+    """Class indices as int64, multi-hot targets as float64."""
+    return torch.from_numpy(targets).to(device, torch.float64 if targets.ndim == 2 else torch.int64)
+
+
+@dataclass(frozen=True, eq=False)
+class TrainingSet:
+    """Clips to learn from at one layer: int64 indices."""
+
+    layer: int
+    clips: np.ndarray
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """The rows of one layer that some of the sets learn from, and how much each row weighs in each of them.
+
+    `sets` is the range of these sets among all; `inputs` [rows, dim + 1]; `weights` [rows, sets] sum to 1 in each set.
+    """
+
+    sets: range
+    inputs: torch.Tensor
+    targets: torch.Tensor
+    weights: torch.Tensor
+
+
+class Regressions:
+    """The regressions of several training sets, solved together.
+
+    A *problem* is what has an optimum of its own: a set, or of several labels a clip each class of a set. Coefficients are float64
+    [problems, (dim + 1) * outputs], for standardised embeddings, the bias last; there is one output for each class, or one alone.
+
+    Args:
+        data: the embeddings and targets.
+        sets: those of one layer one after the other.
+        standardise: whether each set's embeddings are standardised by its own clips.
+    """
+
+    def __init__(self, data: Layers, sets: Sequence[TrainingSet], standardise: bool = True):
+        self.data, self.sets = data, sets
+        self.outputs = 1 if data.multi_label else data.n_classes
+        per_set = data.n_classes if data.multi_label else 1
+        self.set_of = torch.arange(len(sets), device=data.device).repeat_interleave(per_set)
+        self.class_of = torch.arange(per_set, device=data.device).repeat(len(sets))
+        self.blocks = list(_blocks(data, sets))
+        self.mean = data.inputs.new_zeros(len(sets), data.dim)
+        self.scale = torch.ones_like(self.mean)
+        for block in self.blocks if standardise else ():
+            self._standardise(block)
+        self.biases = torch.stack([self._bias_of_no_embedding(one) for one in sets])  # [sets, classes]
+
+    def _standardise(self, block: _Block) -> None:
+        part = slice(block.sets.start, block.sets.stop)
+        inputs = block.inputs[:, :-1]
+        self.mean[part] = block.weights.T @ inputs
+        variance = torch.zeros_like(self.mean[part])
+        for rows in self._chunks(block, self.data.dim):
+            variance += block.weights[rows].T @ inputs[rows].square()
+        deviation = (variance - self.mean[part].square()).clamp(min=0).sqrt()
+        self.scale[part] = torch.where(deviation > FLAT, 1 / deviation, 0)
+
+    def _bias_of_no_embedding(self, one: TrainingSet) -> torch.Tensor:
+        """Where the solution begins: the bias that is best without weights; plus or minus NEVER for what all or no clips of the set are."""
+        targets, n = self.data.targets[self.data.rows(one.clips)], self.data.n_classes
+        counts = targets.sum(0) if self.data.multi_label else torch.bincount(targets, minlength=n).double()
+        bias = torch.log(counts / len(one.clips))
+        if self.data.multi_label:
+            bias -= torch.log1p(-counts / len(one.clips))
+        return bias.clamp(-NEVER, NEVER)
+
+    def start(self, coefficients: torch.Tensor | None = None) -> torch.Tensor:
+        """Coefficients to begin at: no weights, or those of other sets of the same classes, and a bias for each class."""
+        shape = (len(self.sets), self.data.dim + 1, self.data.n_classes)
+        begin = self.mean.new_zeros(shape)
+        begin[:, -1] = self.biases
+        if coefficients is not None:
+            known = self.by_set(coefficients)
+            usable = (known[:, -1].abs() < NEVER) & (self.biases.abs() < NEVER)
+            begin = torch.where(usable[:, None], known, begin)
+        return (begin.mT if self.data.multi_label else begin).reshape(len(self.set_of), -1)
+
+    def by_set(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """The coefficients as [sets, dim + 1, classes]."""
+        if self.data.multi_label:
+            return coefficients.view(len(self.sets), self.data.n_classes, -1).mT
+        return coefficients.view(len(self.sets), -1, self.data.n_classes)
+
+    def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
+        """The optimum of every problem at the strength of its set, float64 [sets]."""
+        steps = self._preconditioner(start, strengths)
+        return minimise(
+            lambda x, which: self._evaluate(x, which, strengths), start, steps, rescale=self.data.multi_label
+        )
+
+    def linear(self, coefficients: torch.Tensor, position: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """The solution of one set as weight [classes, dim] and bias [classes] for embeddings as they were given."""
+        layer = self.sets[position].layer
+        shared = self._shared(
+            self.by_set(coefficients)[position : position + 1], torch.tensor([position]).to(self.set_of)
+        )[0]
+        weight = shared[:-1] * self.data.scale[layer][:, None]
+        return weight.T, shared[-1] - self.data.mean[layer] @ weight
+
+    def errors(self, coefficients: torch.Tensor) -> torch.Tensor:
+        """The derivative of the first set's losses by its clips' scores: float64 [clips, classes]."""
+        scores = self.scores(coefficients, 0, clips := self.sets[0].clips)
+        targets, classes = self.data.targets[self.data.rows(clips)], self.class_of[: self.data.n_classes]
+        problems = scores[..., None] if self.data.multi_label else scores[:, None]
+        weights = scores.new_full(problems.shape[:2], 1 / len(clips))
+        return self._loss_of_rows(problems, targets, weights, classes)[1].view_as(scores)
+
+    def objective(self, coefficients: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
+        """What is minimised, of every problem: float64 [problems]."""
+        return self._evaluate(coefficients, torch.arange(len(self.set_of), device=self.data.device), strengths)[0]
+
+    def scores(self, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> torch.Tensor:
+        """What the solution of one set says of some clips: float64 [clips, classes]."""
+        shared = self._shared(
+            self.by_set(coefficients)[position : position + 1], torch.tensor([position]).to(self.set_of)
+        )
+        return self.data.inputs[self.sets[position].layer][self.data.rows(clips)] @ shared[0]
+
+    def _evaluate(
+        self, coefficients: torch.Tensor, which: torch.Tensor, strengths: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Values and gradients of some problems."""
+        own = coefficients.view(len(which), self.data.dim + 1, self.outputs)
+        set_of = self.set_of[which]
+        shared = self._shared(own, set_of)
+        values, gradients = own.new_empty(len(which)), torch.empty_like(own)
+        for block, part in self._parts(set_of):
+            values[part], gradients[part] = self._loss(block, shared[part], which[part])
+        mean, scale = self.mean[set_of][..., None], self.scale[set_of][..., None]
+        gradients[:, :-1] -= mean * gradients[:, -1:]
+        gradients[:, :-1] *= scale
+        strength = strengths[set_of]
+        values += strength / 2 * own[:, :-1].square().sum((1, 2))
+        gradients[:, :-1] += strength[:, None, None] * own[:, :-1]
+        return values, gradients.view(len(which), -1)
+
+    def _shared(self, own: torch.Tensor, set_of: torch.Tensor) -> torch.Tensor:
+        """Coefficients [some, dim + 1, outputs] for a set's own standardised embeddings, as those for the shared copy."""
+        weights = own[:, :-1] * self.scale[set_of][..., None]
+        bias = own[:, -1:] - (self.mean[set_of][:, None] @ weights)
+        return torch.cat([weights, bias], 1)
+
+    def _parts(self, set_of: torch.Tensor) -> Iterator[tuple[_Block, slice]]:
+        """Each block with the problems, of those whose sets these are, that learn from its rows."""
+        sets, end = set_of.tolist(), 0
+        for block in self.blocks:
+            start = end
+            while end < len(sets) and sets[end] < block.sets.stop:
+                end += 1
+            if end > start:
+                yield block, slice(start, end)
+
+    def _chunks(self, block: _Block, width: int) -> Iterator[slice]:
+        limit = CHUNK_NUMBERS["cuda" if self.data.device.type == "cuda" else "cpu"]
+        size = max(64, limit // width)
+        return (slice(first, first + size) for first in range(0, len(block.inputs), size))
+
+    def _loss(self, block: _Block, shared: torch.Tensor, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean losses [some] and their gradients [some, dim + 1, outputs] for the shared copy."""
+        some, width, outputs = shared.shape
+        matrix = shared.transpose(0, 1).reshape(width, -1)
+        weights = block.weights[:, self.set_of[which] - block.sets.start]
+        losses, gradient = shared.new_zeros(some), torch.zeros_like(matrix)
+        for rows in self._chunks(block, matrix.shape[1]):
+            inputs = block.inputs[rows]
+            scores = (inputs @ matrix).view(-1, some, outputs)
+            loss, errors = self._loss_of_rows(scores, block.targets[rows], weights[rows], self.class_of[which])
+            losses += loss
+            gradient.addmm_(inputs.T, errors.view(len(inputs), -1))
+        return losses, gradient.view(width, some, outputs).transpose(0, 1)
+
+    def _loss_of_rows(
+        self, scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, classes: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Weighted losses [some] of rows, and the derivative by their scores [rows, some, outputs], which are overwritten."""
+        if self.data.multi_label:
+            scores, targets = scores.squeeze(-1), targets[:, classes]
+            loss = F.softplus(scores, threshold=50).sub_(targets * scores).mul_(weights).sum(0)
+            return loss, scores.sigmoid_().sub_(targets).mul_(weights)
+        own = targets[:, None, None].expand(*weights.shape, 1)
+        scores -= scores.amax(-1, keepdim=True)
+        of_own = scores.gather(-1, own).squeeze(-1)
+        total = scores.exp_().sum(-1)
+        loss = ((total.log() - of_own) * weights).sum(0)
+        scores *= (weights / total)[..., None]
+        return loss, scores.scatter_add_(-1, own, -weights[..., None])
+
+    def _preconditioner(self, start: torch.Tensor, strengths: torch.Tensor) -> Callable:
+        """About the inverse of each set's second derivative at `start`: that of the mean over its classes."""
+        width = self.data.dim + 1
+        inverses = []
+        everything = torch.arange(len(self.set_of), device=self.data.device)
+        shared = self._shared(start.view(len(start), width, self.outputs), self.set_of)
+        for block, part in self._parts(self.set_of):
+            for one, second in zip(
+                block.sets, self._second_derivatives(block, shared[part], everything[part]), strict=True
+            ):
+                scale, mean = self.scale[one], self.mean[one]
+                second[:-1] = (second[:-1] - mean[:, None] * second[-1]) * scale[:, None]
+                second[:, :-1] = (second[:, :-1] - second[:, -1:] * mean) * scale
+                second.diagonal()[:-1] += strengths[one]
+                second[-1, -1] += 1e-12  # of a set of one class
+                inverses.append(torch.cholesky_inverse(torch.linalg.cholesky(second)))
+
+        def apply(gradients: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
+            steps, sets = torch.empty_like(gradients), self.set_of[which]
+            for one in dict.fromkeys(sets.tolist()):
+                mine = sets == one
+                if self.data.multi_label:
+                    steps[mine] = gradients[mine] @ inverses[one]
+                else:
+                    steps[mine] = (inverses[one] @ gradients[mine].view(width, -1)).view(1, -1)
+            return steps
+
+        return apply
+
+    def _second_derivatives(self, block: _Block, shared: torch.Tensor, which: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Of each set of the block by the shared copy's coefficients, mean over the classes: [dim + 1, dim + 1]."""
+        width = shared.shape[1]
+        matrix = shared.transpose(0, 1).reshape(width, -1)
+        curvature = torch.empty_like(block.weights)
+        for rows in self._chunks(block, matrix.shape[1]):
+            scores = (block.inputs[rows] @ matrix).view(-1, len(block.sets), self.data.n_classes)
+            likely = scores.sigmoid_() if self.data.multi_label else scores.softmax(-1)
+            curvature[rows] = (likely - likely.square()).mean(-1) * block.weights[rows]
+        for column in range(len(block.sets)):
+            second = shared.new_zeros(width, width)
+            for rows in self._chunks(block, width):
+                inputs = block.inputs[rows]
+                second.addmm_((inputs * curvature[rows, column : column + 1]).T, inputs)
+            yield second
+
+
+def _blocks(data: Layers, sets: Sequence[TrainingSet]) -> Iterator[_Block]:
+    """The rows of each layer, shared by its sets; or of each set apart, where sharing meant to compute many scores that weigh nothing."""
+    first = 0
+    while first < len(sets):
+        end = first
+        while end < len(sets) and sets[end].layer == sets[first].layer:
+            end += 1
+        clips = [one.clips for one in sets[first:end]]
+        low, high = min(its.min() for its in clips), max(its.max() for its in clips) + 1
+        shared = (high - low) * len(clips) <= 4 * sum(map(len, clips))
+        inputs = data.inputs[sets[first].layer]
+        if shared:
+            weights = inputs.new_zeros(high - low, len(clips))
+            for column, its in enumerate(clips):
+                weights[data.rows(its - low), column] = 1 / len(its)
+            yield _Block(range(first, end), inputs[low:high], data.targets[low:high], weights)
+        else:
+            for number, its in enumerate(clips, start=first):
+                rows = data.rows(its)
+                weights = inputs.new_full((len(its), 1), 1 / len(its))
+                yield _Block(range(number, number + 1), inputs[rows], data.targets[rows], weights)
+        first = end

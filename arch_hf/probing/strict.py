@@ -1,0 +1,169 @@
+"""The probe of strict: logistic regressions at every strength, the one chosen by validation, solved once more on all clips but the test's.
+
+The strength is that of the smallest *loss* on the validation clips, not of the highest accuracy: accuracy hardly changes over decades, so that folds of
+one corpus chose strengths seven decades apart; by loss they agree within one. And with the strength known, the validation clips are worth more
+as training clips: on small corpora that is worth several points (docs/protocols.md has both measured).
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Protocol
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from arch_hf.probing.lbfgs import MEMORY
+from arch_hf.probing.logistic import NEVER, Layers, Regressions, TrainingSet
+from arch_hf.probing.metrics.scores import headline
+from arch_hf.probing.task import Outcome, RunKey
+from arch_hf.progress import progress_bar
+
+STATE_BYTES = {"cpu": 1 << 28, "cuda": 4 << 30}  # of the regressions that are solved together
+
+
+Edge = Literal["greatest", "smallest"]
+
+
+class Solvable(Protocol):
+    """What `choose` needs to know of the problems that it solves: see `Regressions`."""
+
+    data: Layers
+    set_of: torch.Tensor
+    biases: torch.Tensor
+
+    @property
+    def sets(self) -> Sequence[TrainingSet]: ...
+
+    def start(self) -> torch.Tensor: ...
+
+    def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor: ...
+
+    def scores(self, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True, eq=False)
+class Choice:
+    """Of each set the strength that validation chose, its solution, and its loss and headline metric on the validation clips.
+
+    `edges` says where the strength is the greatest or the smallest that was tried, so that a better one may lie beyond.
+    """
+
+    strengths: torch.Tensor
+    coefficients: torch.Tensor
+    losses: torch.Tensor
+    metrics: tuple[float, ...]
+    edges: tuple[Edge | None, ...]
+
+    def kept(self, position: int) -> dict[str, Any]:
+        """What a result says of one set's choice; the loss without the digits that depend on the order of a sum."""
+        strength, loss = self.strengths[position].item(), round(self.losses[position].item(), 6)
+        return {"strength": strength, "validation_loss": loss, "grid_edge": self.edges[position]}
+
+
+@dataclass(frozen=True, eq=False)
+class Fitted:
+    """The last solution of each set, and how its strength was chosen."""
+
+    regressions: Regressions
+    coefficients: torch.Tensor
+    choice: Choice
+
+    def outcomes(self, runs: Sequence[RunKey]) -> list[Outcome]:
+        """What each solution says of its fold's test clips."""
+        found = []
+        for i, run in enumerate(runs):
+            scores = self.regressions.scores(self.coefficients, i, run.fold.test).float().cpu().numpy()
+            n_train, metric = len(self.regressions.sets[i].clips), self.choice.metrics[i]
+            found.append(Outcome(run.fold_index, run.seed, scores, n_train, metric, self.choice.kept(i)))
+        return found
+
+
+def fit_and_test(
+    data: Layers, runs: Sequence[RunKey], strengths: Sequence[float], once_more: bool = True, progress: bool = True
+) -> list[Outcome]:
+    """One outcome per run: the strength by validation, the last solution's scores of the test clips.
+
+    Args:
+        data: embeddings and targets.
+        runs: in any order.
+        strengths: the grid, the greatest first.
+        once_more: whether the last solution learns from the validation clips too.
+        progress: whether to show it.
+
+    Raises:
+        UserError: a regression could not be solved.
+    """
+    outcomes: dict[int, Outcome] = {}
+    order = sorted(range(len(runs)), key=lambda i: runs[i].layer)
+    total = len(runs) * len(strengths)
+    with progress_bar("probe", total, progress, unit="solution") as bar:
+        for group in _by_bytes(data, [runs[i] for i in order]):
+            positions, order = order[: len(group)], order[len(group) :]
+            fitted = fit(data, group, strengths, once_more, bar.update)
+            outcomes.update(zip(positions, fitted.outcomes(group), strict=True))
+    return [outcomes[i] for i in range(len(runs))]
+
+
+def _by_bytes(data: Layers, runs: Sequence[RunKey]) -> Iterator[Sequence[RunKey]]:
+    """As many runs at a time as their state may take."""
+    width = data.dim + 1
+    one = 8 * (2 * width**2 + (2 * MEMORY + 12) * width * data.n_classes)
+    together = max(1, STATE_BYTES["cuda" if data.device.type == "cuda" else "cpu"] // one)
+    for first in range(0, len(runs), together):
+        yield runs[first : first + together]
+
+
+def fit(
+    data: Layers,
+    runs: Sequence[RunKey],
+    strengths: Sequence[float],
+    once_more: bool = True,
+    step: Callable[[int], object] = lambda solutions: None,
+) -> Fitted:
+    """Solve the regressions of some runs, those of one layer one after the other; `step` is told how many solutions there are more."""
+    regressions = Regressions(data, [TrainingSet(run.layer, run.fold.train) for run in runs])
+    choice = choose(regressions, [run.fold.validation for run in runs], strengths, step)
+    if not once_more:
+        return Fitted(regressions, choice.coefficients, choice)
+    everyone = [np.union1d(run.fold.train, run.fold.validation) for run in runs]
+    last = Regressions(data, [TrainingSet(run.layer, clips) for run, clips in zip(runs, everyone, strict=True)])
+    return Fitted(last, last.solve(last.start(choice.coefficients), choice.strengths), choice)
+
+
+def choose(
+    problems: Solvable, validation: Sequence[np.ndarray], strengths: Sequence[float], step: Callable[[int], object]
+) -> Choice:
+    """Walk the strengths from the greatest to the smallest, and keep of each set the solution of the smallest validation loss."""
+    n_sets = len(problems.sets)
+    coefficients = best = problems.start()
+    losses = torch.full((n_sets,), torch.inf, dtype=torch.float64)
+    chosen = torch.full((n_sets,), strengths[0], dtype=torch.float64)
+    for strength in strengths:
+        everywhere = coefficients.new_full((n_sets,), strength)
+        coefficients = problems.solve(coefficients, everywhere)
+        found = torch.tensor([validation_loss(problems, coefficients, i, clips) for i, clips in enumerate(validation)])
+        better = found < losses
+        losses, chosen = torch.where(better, found, losses), chosen.masked_fill(better, strength)
+        best = torch.where(better.to(best.device)[problems.set_of][:, None], coefficients, best)
+        step(n_sets)
+    metrics = [
+        headline(problems.scores(best, i, clips), problems.data.targets[problems.data.rows(clips)])
+        for i, clips in enumerate(validation)
+    ]
+    grid: dict[float, Edge] = {strengths[-1]: "smallest", strengths[0]: "greatest"} if len(strengths) > 1 else {}
+    edges = tuple(grid.get(strength) for strength in chosen.tolist())
+    return Choice(chosen.to(best.device), best, losses, tuple(metrics), edges)
+
+
+def validation_loss(problems: Solvable, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> float:
+    """Mean loss of one set's solution on other clips, over the classes that it could learn; 0 where there is none."""
+    data, biases = problems.data, problems.biases[position]
+    scores, targets = problems.scores(coefficients, position, clips), data.targets[data.rows(clips)]
+    if data.multi_label:
+        learnable = biases.abs() < NEVER
+        losses = F.binary_cross_entropy_with_logits(scores[:, learnable], targets[:, learnable], reduction="none")
+    else:
+        known = (biases > -NEVER)[targets]
+        losses = F.cross_entropy(scores[known], targets[known], reduction="none")
+    return losses.mean().item() if losses.numel() else 0.0
