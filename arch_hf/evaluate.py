@@ -35,7 +35,7 @@ from arch_hf.results.filing import file_answer, find_answer, rewrite
 from arch_hf.results.layers import with_layer_curve
 from arch_hf.results.question import Question
 from arch_hf.results.result import DatasetFacts, ExcludedClip, ModelFacts, Result, Timing, dataset_id
-from arch_hf.results.table2 import beside_published, published_score
+from arch_hf.results.table2 import DRAW_UNCERTAINTY, beside_published, published_score
 from arch_hf.results.trace import environment
 
 if TYPE_CHECKING:
@@ -316,6 +316,7 @@ def ask(job: Job, encoder: AnyEncoder, corpus: CorpusData, layer: int, baseline:
         beside={
             BASELINE_MODEL: baseline.identity if baseline else None,
             "published": published_score(encoder.model_id, shown.removeprefix("arch/")),
+            "published_uncertainty": DRAW_UNCERTAINTY.get(shown.removeprefix("arch/")),
         },
         asked=job.asked(encoder.dtype_name),
     )

@@ -12,8 +12,10 @@ import pytest
 from arch_hf.data import get_corpus
 from arch_hf.data.official.prepare import read_clips
 from arch_hf.data.official.raw import RawFolder
+from arch_hf.probing.protocols import PUBLISHED_SPLITS
 from arch_hf.probing.record import Score
 from arch_hf.results.result import DatasetFacts, ModelFacts, Result, check
+from arch_hf.results.table import remarks, results_table
 from arch_hf.results.table2 import TABLE2_MODELS, beside_published, published_score
 
 TAG_COLUMNS = "\t".join(get_corpus("magnatagatune").classes)
@@ -128,3 +130,33 @@ def test_ours_minus_theirs():
         {"model": ModelFacts(id="somebody/else")},
     ):
         assert beside_published(msgspec.structs.replace(result, **change)) is None, change
+
+
+def _ravdess(mean, **changes):
+    facts = DatasetFacts(id="arch/ravdess", task="single_label", n_clips=1440, n_clips_expected=1440)
+    protocol = {"name": "arch-v1", "version": "2.0"}
+    result = Result(
+        complete=True, model=ModelFacts(id="facebook/hubert-base-ls960"), dataset=facts, layer=-1, protocol=protocol,
+        metrics={"accuracy": Score(mean=mean)}, **changes,
+    )  # fmt: skip
+    return msgspec.structs.replace(result, published=beside_published(result))
+
+
+def test_no_verdict_within_what_the_papers_unknown_draw_makes():
+    theirs = published_score("facebook/hubert-base-ls960", "ravdess")
+    near, far = _ravdess(theirs + 0.03), _ravdess(theirs - 0.05)
+    assert near.published.uncertainty == far.published.uncertainty == 0.039
+    assert not near.published.is_decided and far.published.is_decided
+    assert "+3.00 ± 3.9" in results_table([near]) and "-5.00 ± 3.9" in results_table([far])
+    assert any("no verdict on the difference to Table 2" in line and "3.9 points" in line for line in remarks(near))
+    assert not remarks(far)
+
+
+def test_a_complete_copy_with_another_split_is_not_compared():
+    """As FMA's was, whose test and validation clips version 1.0 had exchanged."""
+    same = _ravdess(0.5, split_digest=PUBLISHED_SPLITS["ravdess"])
+    assert same.caveat is None and same.published
+    other = _ravdess(0.5, split_digest="0" * 16)
+    assert "not the published one: prepare the corpus again" in other.caveat and other.published is None
+    strict = msgspec.structs.replace(other, protocol={"name": "strict", "version": "2.0"})
+    assert strict.caveat is None

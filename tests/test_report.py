@@ -21,7 +21,7 @@ from arch_hf.cli import main
 from arch_hf.reports import TEXT_FORMATS, load_board, write_report
 from arch_hf.reports.columns import TWELVE_KEYS
 from arch_hf.reports.page import page_data
-from arch_hf.results.table2 import TABLE2_MODELS
+from arch_hf.results.table2 import TABLE2_MODELS, published_score
 
 # The marks of Table 2, by hand from its numbers: best of each size class in bold, best of all shaded (where two models share
 # the best score, both are).
@@ -513,3 +513,16 @@ def test_a_page_of_results_alone_needs_no_torch(tmp_path):
     code = f"import sys\nfrom arch_hf.reports import load_board\nfrom arch_hf.reports.page import render\nrender(load_board({str(tmp_path)!r}))\n"
     code += "assert not {'torch', 'transformers', 'datasets', 'scipy', 'sklearn'} & sys.modules.keys()"
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_difference_within_the_papers_unknown_draw_is_shown_as_such():
+    model = "facebook/hubert-base-ls960"
+    theirs = published_score(model, "ravdess")
+    board = board_of(make_result("ravdess", theirs + 0.01, model), make_result("esc50", 0.6, model))
+    own = next(row for row in board.views[0].rows if not row.published)
+    assert own.cells["ravdess"].uncertainty == 0.039 and own.cells["esc50"].uncertainty is None
+    assert "+1.00 ± 3.9" in TEXT_FORMATS["md"](board) and r"$+1.00 \pm 3.9$" in TEXT_FORMATS["tex"](board)
+    heads, *lines = csv.reader(TEXT_FORMATS["csv"](board).splitlines())
+    place = heads.index(f"arch-v1 {VERSION}/last/ravdess/delta_uncertainty")
+    assert "3.90" in {line[place] for line in lines}
+    assert not any("esc50/delta_uncertainty" in head for head in heads)

@@ -12,7 +12,7 @@ from arch_hf.reports.columns import SIZES, columns_of, size_class
 from arch_hf.reports.ranking import rank_view
 from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
 from arch_hf.results.folder import Filed, encoder_of, plain_first
-from arch_hf.results.table2 import TABLE2_MODELS
+from arch_hf.results.table2 import DRAW_UNCERTAINTY, TABLE2_MODELS
 
 PLAIN_DTYPE = "float32"
 
@@ -143,7 +143,7 @@ def _set_differences(view: View) -> None:
                 for corpus, cell in row.cells.items():
                     reference = published[name].cells.get(corpus)
                     if reference and cell.caveat is None:
-                        cell.delta = cell.value - reference.value
+                        cell.delta, cell.uncertainty = cell.value - reference.value, DRAW_UNCERTAINTY.get(corpus)
 
 
 def _notes(view: View) -> list[str]:

@@ -115,7 +115,8 @@ def _text(text: str) -> str:
 
 
 def _entry(entry: Entry) -> str:
-    text = f"${entry.text}$" if entry.text[:1] in ("+", "-") and entry.text[1:2].isdigit() else _text(entry.text)
+    is_signed = entry.text[:1] in ("+", "-") and entry.text[1:2].isdigit()
+    text = f"${entry.text}$".replace("±", r"\pm") if is_signed else _text(entry.text)
     text = rf"\textbf{{{text}}}" if entry.best_of_size else text
     text = rf"\cellcolor{{gray!25}}{text}" if entry.best else text
     return text + (r"\textsuperscript{*}" if entry.incomplete else "")

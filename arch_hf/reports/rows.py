@@ -14,11 +14,13 @@ MOST_COMPARED = 24  # models in pairs: a page that holds more would be large, an
 
 @dataclass
 class Cell:
-    """One score (a fraction). `caveat` set: shown and marked, never ranked, averaged or best. `delta`: ours minus published."""
+    """One score (a fraction). `caveat` set: shown and marked, never ranked, averaged or best. `delta`: ours minus published,
+    `uncertainty` the standard deviation that the paper's unknown draw gives it."""
 
     value: float
     caveat: str | None = None
     delta: float | None = None
+    uncertainty: float | None = None
     best_of_size: bool = False
     best: bool = False
     rank: float | None = None

@@ -14,7 +14,7 @@ MEANS = (*(f"mean {name}" for name in AVERAGE_NAMES), "mean rank", "rank")
 
 def render(board: Board) -> str:
     """The file's text. Column names are `PROTOCOL/LAYER/CORPUS` and, where there is something to say, that with `/ci95_low`, `/ci95_high`, `/std_folds`,
-    `/std_seeds`, `/shots_N` and `/shots_N_std` (over draws), `/delta` (ours minus published, in points) and `/incomplete` (why the score is
+    `/std_seeds`, `/shots_N` and `/shots_N_std` (over draws), `/delta` (ours minus published, in points), `/delta_uncertainty` (what the paper's unknown draw alone makes) and `/incomplete` (why the score is
     not ranked)."""
     lines: dict[tuple, dict[str, object]] = {}
     names: dict[str, None] = {}
@@ -74,7 +74,7 @@ def _parts(cell: Cell) -> dict[str, object]:
         for shots, found in cell.result.few_shot.items():
             block = found.metrics.get(cell.result.metric, {})
             parts |= {f"/shots_{shots}": two(block.get("mean")), f"/shots_{shots}_std": two(block.get("std"))}
-    parts["/delta"] = two(cell.delta)
+    parts |= {"/delta": two(cell.delta), "/delta_uncertainty": two(cell.uncertainty)}
     known = {suffix: value for suffix, value in parts.items() if value != NONE}
     return known | ({} if cell.caveat is None else {"/incomplete": csv_text(cell.caveat)})
 
@@ -84,6 +84,10 @@ def _ordered(view: View, used: set[str]) -> list[str]:
     cells = [cell for row in view.rows for cell in row.own_cells.values()]
     shots = sorted({shots for cell in cells for shots in cell.result.few_shot}, key=int)
     suffixes = ["", "/ci95_low", "/ci95_high", "/std_folds", "/std_seeds"]
-    suffixes += [f"/shots_{n}{end}" for n in shots for end in ("", "_std")] + ["/delta", "/incomplete"]
+    suffixes += [f"/shots_{n}{end}" for n in shots for end in ("", "_std")] + [
+        "/delta",
+        "/delta_uncertainty",
+        "/incomplete",
+    ]
     parts = [column.key + suffix for column in view.columns for suffix in suffixes]
     return [name for name in (_name(view, part) for part in (*parts, *MEANS)) if name in used]

@@ -152,7 +152,7 @@ def _means(row: Row) -> list[Entry]:
 
 
 def difference_table(view: View) -> Table:
-    """Ours minus published, of the models that the paper has too."""
+    """Ours minus published, of the models that the paper has too; ± where the paper's draw is not known."""
     columns = [column for column in view.columns if column.domain != "other"]
     lines = [
         Line(row_label(row), tuple(difference_entry(row.cells.get(column.key)) for column in columns))
@@ -164,7 +164,9 @@ def difference_table(view: View) -> Table:
 
 
 def difference_entry(cell: Cell | None) -> Entry:
-    return Entry(signed(cell.delta if cell else None))
+    if cell is None or cell.uncertainty is None:
+        return Entry(signed(cell.delta if cell else None))
+    return Entry(f"{signed(cell.delta)} ± {percent(cell.uncertainty):.1f}")
 
 
 def detail_table(view: View) -> Table:

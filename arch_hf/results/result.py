@@ -75,11 +75,25 @@ class DatasetFacts(Struct, frozen=True, kw_only=True):
 
 
 class Published(Struct, frozen=True, kw_only=True):
-    """The published score beside ours; `delta` is ours minus theirs."""
+    """The published score beside ours; `delta` is ours minus theirs.
+
+    `uncertainty` is the standard deviation that a difference has for one reason alone: the paper drew its split in an order that nobody can know.
+    Null where the split is known.
+
+    Example:
+        >>> Published(value=0.5, source="a paper", delta=0.02, uncertainty=0.039).is_decided
+        False
+    """
 
     value: Fraction
     source: str
     delta: float
+    uncertainty: float | None = None
+
+    @property
+    def is_decided(self) -> bool:
+        """Whether the difference is more than the unknown draw makes by itself."""
+        return self.uncertainty is None or abs(self.delta) > self.uncertainty
 
 
 class LayerCurve(Struct, frozen=True, kw_only=True):

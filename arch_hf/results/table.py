@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from arch_hf.probing.record import Score
 from arch_hf.results.result import Result
-from arch_hf.results.text import METRIC_NAMES, align, percent
+from arch_hf.results.text import METRIC_NAMES, align, difference, percent
 from arch_hf.terminal import visible
 
 HEADS = (
@@ -39,7 +39,7 @@ def result_row(result: Result, shots: Sequence[str] = ()) -> list[str]:
         percent(result.baselines.get("majority", {}).get(metric)),
         percent(result.baselines.get("mfcc", {}).get(metric)),
         percent(published.value) if published else "–",
-        f"{100 * published.delta:+.2f}" if published else "–",
+        difference(published.delta, published.uncertainty) if published else "–",
         str(result.dataset.n_clips),
     ]
 
@@ -63,7 +63,7 @@ def _training_free(scores: Mapping[str, Score]) -> str:
 def results_table(results: Sequence[Result]) -> str:
     """The table that the main job prints. Percentages; `std folds` and `std seeds` are the sample standard deviations over folds and over seeds,
     `N-shot` is the probe on N clips per class ± the standard deviation over draws, `floor` the majority class, `mfcc` the same probe on MFCC
-    statistics, `Table 2` the paper's value, where there is one, and `diff` ours minus theirs."""
+    statistics, `Table 2` the paper's value, where there is one, and `diff` ours minus theirs, ± the standard deviation that the paper's unknown draw gives it."""
     shots = sorted({n for result in results for n in result.few_shot}, key=int)
     place = HEADS.index("floor")
     heads = [*HEADS[:place], *(f"{n}-shot" for n in shots), *HEADS[place:]]
@@ -81,6 +81,11 @@ def remarks(result: Result) -> list[str]:
     if result.layer_curve and result.layer_curve.best is not None:
         best = result.layer_curve.best
         lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")
+    lines += [f"{name}: {note}" for note in result.probe_notes]
+    published = result.published
+    if published and not published.is_decided:
+        why = f"the paper's split is not known, which alone makes {100 * (published.uncertainty or 0):.1f} points"
+        lines.append(f"{name}: no verdict on the difference to Table 2: {why}")
     if result.caveat:
         lines.append(f"{name}: not to be compared with published numbers: {result.caveat}")
     return [visible(line) for line in lines]

@@ -28,6 +28,16 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0].rstrip(), "─" * len(lines[0]), *(line.rstrip() for line in lines[1:])])
 
 
+def difference(value: float, uncertainty: float | None) -> str:
+    """A difference of fractions in points, with its uncertainty.
+
+    Example:
+        >>> difference(0.0123, None), difference(-0.0123, 0.039)
+        ('+1.23', '-1.23 ± 3.9')
+    """
+    return f"{100 * value:+.2f}" + ("" if uncertainty is None else f" ± {100 * uncertainty:.1f}")
+
+
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two decimals.
 

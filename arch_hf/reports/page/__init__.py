@@ -149,7 +149,7 @@ def _cell(cell: Cell | None, view: View, pool: _Pool) -> list | int:
         if view.layer == -1:
             values += [cell.rank, result.dataset.n_clips, _folds_and_seeds(result)]
             values += [_percent(result.baselines.get(name, {}).get(result.metric)) for name in ("majority", "mfcc")]
-            values += [pool.add(result), _few_shot(result)]
+            values += [pool.add(result), _few_shot(result), _percent(cell.uncertainty)]
     elif view.layer == -1:
         values += [None] * 5 + [cell.rank]
     while values[-1] is None:

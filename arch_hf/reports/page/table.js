@@ -45,7 +45,7 @@ function scoreColumn(column, index, group) {
       const cell = row[ROW.cells][index];
       td.append(two(value) + (known(cell[CELL.caveat]) ? "†" : ""));
       const delta = cell[CELL.delta];
-      if (state.differences.has("delta") && known(delta)) td.append(make("span", { class: `under delta ${delta > 0 ? "plus" : delta < 0 ? "minus" : ""}` }, "Δ " + signed(delta)));
+      if (state.differences.has("delta") && known(delta)) td.append(make("span", { class: `under delta ${!isDecided(cell) ? "" : delta > 0 ? "plus" : delta < 0 ? "minus" : ""}` }, "Δ " + signed(delta) + doubt(cell)));
       td.className = known(cell[CELL.caveat]) ? "caveat" : cell[CELL.marks] & 2 ? "best" : "";
       if (cell[CELL.marks] & 1) td.classList.add("size-best");
       td.explain = () => explain(row, column, cell);
