@@ -71,8 +71,8 @@ const rowLabel = (row) => row[ROW.name] + (row[ROW.revision] ? " @ " + row[ROW.r
 function spread(cell) {
   const [folds, seeds] = cell[CELL.runs] ?? [];
   const parts = [];
-  if (known(cell[CELL.stdFolds])) parts.push(`${two(cell[CELL.stdFolds])} over ${plural(folds, "fold")}`);
-  if (known(cell[CELL.stdSeeds])) parts.push(`${two(cell[CELL.stdSeeds])} over ${plural(seeds, "seed")}`);
+  if (known(cell[CELL.stdFolds])) parts.push(`${two(cell[CELL.stdFolds])} over ${folds ? plural(folds, "fold") : "folds"}`);
+  if (known(cell[CELL.stdSeeds])) parts.push(`${two(cell[CELL.stdSeeds])} over ${seeds ? plural(seeds, "seed") : "seeds"}`);
   return parts.join(", ");
 }
 

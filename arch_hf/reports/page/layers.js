@@ -5,7 +5,7 @@ const layered = (() => {
     for (const row of view.rows) {
       if (row[ROW.published]) continue;
       const key = `${view.protocol}\n${row[ROW.encoder]}`;
-      if (!models.has(key)) models.set(key, { name: rowLabel(row), protocol: view.protocol, count: null, layers: [] });
+      if (!models.has(key)) models.set(key, { name: rowLabel(row), short: row[ROW.name], protocol: view.protocol, count: null, layers: [] });
       const model = models.get(key);
       model.count ??= row[ROW.layers] ?? null;
       model.layers.push({ layer: view.layer, view, row });
@@ -70,6 +70,7 @@ function layerLines(choice) {
   const unplaced = models.filter((model) => model.count === null);
   const lines = models.filter((model) => model.count !== null).map((model, place) => ({
     title: model.name,
+    short: model.short,
     stroke: `var(--line-${place % 6})`,
     dash: DASHES[Math.floor(place / 6) % DASHES.length],
     points: model.layers.map((at) => [depthOf(model, at.layer), cellAt(at, key), at.layer]).filter(([, cell]) => cell),
@@ -129,16 +130,16 @@ function layerChart(lines, ticks) {
     free = x(depth) + 26;
   }
   const labels = [];
-  for (const { title, stroke, dash, points } of lines) {
+  for (const { title, short, stroke, dash, points } of lines) {
     const places = points.map(([depth, cell]) => [x(depth), y(cell[CELL.score])]);
     svg.append(makeSvg("polyline", { points: places.map((point) => point.join(",")).join(" "), fill: "none", style: `stroke:${stroke}`, "stroke-width": 2, "stroke-dasharray": dash }));
     for (const [cx, cy] of places) svg.append(makeSvg("circle", { cx, cy, r: 2.5, style: `fill:${stroke}` }));
-    labels.push({ text: title, at: places.at(-1)[1], stroke });
+    labels.push({ text: short ?? title, at: places.at(-1)[1], stroke });
   }
   labels.sort((a, b) => a.at - b.at);
   labels.forEach((label, index) => (label.at = Math.max(label.at, index ? labels[index - 1].at + 13 : top)));
   for (let index = labels.length - 1, limit = height - bottom + 8; index >= 0; index--, limit -= 13) labels[index].at = Math.min(labels[index].at, limit);
-  const longest = Math.floor((right - 12) / 6.6);
+  const longest = Math.floor((right - 12) / 7.2);
   const cut = (text) => (text.length > longest ? text.slice(0, Math.floor(longest / 2) - 1) + "…" + text.slice(-Math.floor(longest / 2)) : text);
   for (const { text, at, stroke } of labels) svg.append(makeSvg("text", { x: width - right + 10, y: at + 4, style: `fill:${stroke}` }, cut(text)));
   return svg;

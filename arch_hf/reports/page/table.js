@@ -39,7 +39,7 @@ function scoreColumn(column, index, group) {
     title: column[COLUMN.title],
     under: column[COLUMN.metric] === "map_macro" ? "mAP" : null,
     group,
-    width: Math.min(14, Math.max(4.8, 2.1 + 0.54 * column[COLUMN.title].length)),
+    width: Math.min(14, Math.max(4.8, 2.2 + 0.58 * column[COLUMN.title].length)),
     value: (row) => (row[ROW.cells][index] ? row[ROW.cells][index][CELL.score] : null),
     draw(td, value, row) {
       const cell = row[ROW.cells][index];
