@@ -543,6 +543,103 @@ def test_no_file_is_left_over_without_a_word():
         load_both("typed")
 
 
+FILES = [f"audio/night {i}.wav" for i in range(8)]
+
+
+def described(folder, how, listed="meta/clips.csv"):
+    """Audio in one folder, and a list in another: `how(path, class)` makes each of its lines."""
+    for i, path in enumerate(FILES):
+        put(f"{folder}/{path}", i)
+    place = Path(folder) / listed
+    place.parent.mkdir(exist_ok=True)
+    place.write_text("".join(how(path, CLASSES[i % 2]) + "\n" for i, path in enumerate(FILES)))
+    return place
+
+
+@pytest.mark.parametrize(
+    ("header", "how"),
+    [
+        ("filename,category", lambda path, name: f"{Path(path).name},{name}"),  # the last part alone, as ESC-50 has it
+        ("file,label", lambda path, name: f"{Path(path).stem},{name}"),  # without the ending, as FSD50K has it
+        (
+            "path;label",
+            lambda path, name: f"{path};{name}",
+        ),  # as spreadsheets write it where the comma is the decimal sign
+        ("path\tlabel", lambda path, name: f"{path}\t{name}"),
+        ("path,label", lambda path, name: path.replace("/", "\\") + f",{name}"),  # written on Windows
+        ("path,label", lambda path, name: f"../{path},{name}"),
+    ],
+)
+def test_a_list_may_name_files_as_it_likes(header, how):
+    place = described("some", how)
+    place.write_text(f"{header}\n{place.read_text()}")
+    data = load_both("some")
+    assert data.class_names() == list(CLASSES) and data.targets().tolist() == [0, 1] * 4
+    assert [data.audio(i) for i in range(8)] == [wav(i) for i in range(8)]
+
+
+def test_a_name_that_may_be_two_files_is_refused():
+    for place in ("a", "b"):
+        put(f"some/audio/{place}/1.wav", 1)
+    table("some/list.csv", [["path", "label"], ["1.wav", "owl"]])
+    with pytest.raises(UserError, match=r"list.csv: 1.wav may be audio/a/1.wav or audio/b/1.wav: write the path"):
+        load_both("some")
+    table("some/list.csv", [["path", "label"], ["a/1.wav", "owl"], ["b/1.wav", "wren"]])
+    assert len(load_both("some")) == 2
+
+
+@pytest.mark.parametrize(
+    ("listed", "header", "told"),
+    [
+        ("clips.csv", "", r"clips.csv: its first line names a file: put a header above it, such as path,label"),
+        ("clips.csv", "recording,label\n", r"its column recording names 8 of the 9 audio files; say so with --audio_column recording"),
+        ("clips.txt", "", r"clips.txt names 8 of the 9 audio files, and is no list that can be read: save it as csv"),
+    ],
+)  # fmt: skip
+def test_a_list_that_would_not_be_read_is_not_passed_over(listed, header, told):
+    """The classes would be those of the folders instead."""
+    place = described("some", lambda path, name: f"{path},{name}", listed)
+    place.write_text(header + place.read_text())
+    put("some/more/9.wav", 9)
+    with pytest.raises(UserError, match=told):
+        load_both("some")
+
+
+def test_a_file_is_named_once():
+    rows = [[put(f"some/{i}.wav", i).name, CLASSES[i % 2]] for i in range(8)]
+    header = ["path", "label"]
+    table("some/train.csv", [header, *rows, ["3.wav", "owl"]])
+    with pytest.raises(
+        UserError, match=r"^1 rows name a file that another row names, 3.wav first \(in train.csv\): one"
+    ):
+        load_both("some")
+    table("some/train.csv", [header, *rows[:6]])
+    table("some/test.csv", [header, *rows[4:]])
+    with pytest.raises(
+        UserError, match=r"^2 rows name a file .*, 4.wav first \(in train.csv and test.csv\)|test.csv and train"
+    ):
+        load_both("some")
+    table("some/test.csv", [header, *rows[6:]])
+    table("some/all.csv", [header, *rows])  # beside the splits, which are what counts
+    data = load_both("some")
+    assert data.corpus.splits == {"train": 6, "test": 2} and "not used: the splits all (8 clips)" in " ".join(
+        data.notes
+    )
+
+
+def test_folders_that_are_called_somewhat_like_splits_are_no_classes():
+    for folder in ("train_data", "test_data"):
+        for i in range(4):
+            put(f"some/{folder}/{CLASSES[i % 2]}/{i}.wav", i)
+    with pytest.raises(
+        UserError, match=r"the folders test_data, train_data are called like splits and not like classes"
+    ):
+        load_both("some")
+    for i in range(4):  # where others are not, they are classes
+        put(f"some/rain/{i}.wav", i)
+    assert load_both("some").class_names() == ["rain", "test_data", "train_data"]
+
+
 @pytest.mark.parametrize(
     ("content", "told"),
     [

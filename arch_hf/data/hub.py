@@ -9,7 +9,7 @@ from huggingface_hub import HfApi, hf_hub_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
 from arch_hf.compat.datasets_library import offline
-from arch_hf.data.custom.files import AUDIO_ENDINGS
+from arch_hf.data.custom.lists import AUDIO_ENDINGS
 from arch_hf.data.custom.open import open_by_library
 from arch_hf.data.custom.options import ReadingOptions
 from arch_hf.data.custom.raw import Findings, RawDataset

@@ -87,6 +87,11 @@ def choose_folds(raw: RawDataset, flag: str | None, taken: Sequence[str], there:
         elif n_values > min(_MOST_FOLDS, n_clips // 2):
             findings.note(f"{name} is not taken for folds: it has {n_values} values for {n_clips} clips")
         else:
+            for other in FOLD_NAMES[FOLD_NAMES.index(name) + 1 :]:
+                if other in raw.features and other not in taken:
+                    findings.note(
+                        f"{name} says which fold a clip is of, and {other} is not used (--fold_column {other})"
+                    )
             return name
     return None
 

@@ -4,10 +4,9 @@
 to splits. Here a folder is a split only where all folders beside it are, and every audio file is either read or named.
 """
 
-import csv
-import io
 import json
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,30 +17,21 @@ from datasets import Audio, ClassLabel, Dataset, DatasetInfo, Features, Value
 from datasets.fingerprint import Hasher
 
 from arch_hf.data.custom.labels import LABEL_NAMES
+from arch_hf.data.custom.lists import (
+    AUDIO_ENDINGS,
+    LIST_ENDINGS,
+    FilesOfLists,
+    file_column,
+    read_list,
+    refuse_twice,
+    refuse_unread,
+)
 from arch_hf.data.custom.options import SPLIT_NAMES
 from arch_hf.data.custom.raw import RawDataset, shown
 from arch_hf.data.official.raw import escaped
 from arch_hf.errors import UserError
 
-AUDIO_ENDINGS = frozenset(
-    f".{ending}"
-    for ending in "wav wave flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf w64 rf64 sph nist voc ircam sf svx avr pvf paf htk "
-    "m4a mp4 aac wma webm mka amr ape wv".split()
-)
-LIST_ENDINGS = (".csv", ".tsv", ".jsonl")
 _METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
-_FILE_NAMES = (
-    "file_name",
-    "file",
-    "filename",
-    "path",
-    "audio",
-    "file_path",
-    "filepath",
-    "audio_path",
-    "audio_file",
-    "wav",
-)
 _CLASS = "label"
 
 
@@ -101,15 +91,17 @@ def read_tree(tree: Tree, dataset_id: str, audio_column: str | None = None) -> R
     metadata = [path for path in tree.lists if path.rpartition("/")[2] in _METADATA]
     lists = metadata or [path for path in tree.lists if "/" not in path] or list(tree.lists)
     rows = {path: read_list(tree.root / path) for path in lists}
-    naming = {path: part for path, part in rows.items() if _file_column(part, audio_column)}
+    naming = {path: part for path, part in rows.items() if file_column(part, audio_column)}
     if naming:
         return _from_lists(tree, naming, audio_column, dataset_id)
     if not tree.audio:
         path, part = next(iter(rows.items()))
         columns = f"its columns are {', '.join(part[0])}; say which with --audio_column" if part else "it holds no rows"
         raise UserError(f"{path} names no audio files: {columns}")
-    sidecars = _sidecars(tree)
-    return _from_sidecars(tree, sidecars, dataset_id) if sidecars else _from_folders(tree, dataset_id)
+    if sidecars := _sidecars(tree):
+        return _from_sidecars(tree, sidecars, dataset_id)
+    refuse_unread(tree.root, tree.audio, rows, tree.others)
+    return _from_folders(tree, dataset_id)
 
 
 # Folders of classes
@@ -125,6 +117,8 @@ def _from_folders(tree: Tree, dataset_id: str) -> RawDataset:
             "or write a metadata.csv with the columns file_name and label"
         )
     place = _place_of_splits(deep)
+    if place is None:
+        _refuse_splits_as_classes({folders[0] for folders in deep})
     classes = sorted({name for folders in deep if (name := _class_of(folders, place))})
     for path, folders in paths:
         split = folders[place] if folders and place is not None else "train"
@@ -148,6 +142,15 @@ def _place_of_splits(folders: Sequence[list[str]]) -> int | None:
     return None
 
 
+def _refuse_splits_as_classes(names: set[str]) -> None:
+    words = {word for words in SPLIT_NAMES.values() for word in words}
+    if len(names) > 1 and all(words & set(re.split(r"[^a-z]+", name.lower())) for name in names):
+        raise UserError(
+            f"the folders {shown(sorted(names))} are called like splits and not like classes: call them train, test and validation, or fold_1, "
+            "fold_2 and so on, each with a folder for each class"
+        )
+
+
 def is_split_name(name: str) -> bool:
     """Whether a folder or a file is called like a split.
 
@@ -168,22 +171,20 @@ def _class_of(folders: list[str], place: int | None) -> str | None:
 # Lists of files
 
 
-def _file_column(rows: list[dict], flag: str | None) -> str | None:
-    names = (flag,) if flag else _FILE_NAMES
-    return next((name for name in names if any(isinstance(row.get(name), str) for row in rows)), None)
-
-
 def _from_lists(tree: Tree, lists: dict[str, list[dict]], flag: str | None, dataset_id: str) -> RawDataset:
     rows: dict[str, list[dict]] = {}
-    named: set[str] = set()
+    files = FilesOfLists(tree.root, tree.audio)
+    named: dict[str, list[str | None]] = {}
     for path, part in lists.items():
-        column = str(_file_column(part, flag))
-        split = rows.setdefault(_split_of_list(path, list(lists)), [])
-        for row in part:
-            file = None if row[column] is None else _inside(tree.root, path, str(row[column]))
-            named.add(file or "")
-            split.append(row | {column: _cell(tree.root, file)})
-    left = sorted(set(tree.audio) - named)
+        column = str(file_column(part, flag))
+        named[path] = [None if row[column] is None else files.find(path, str(row[column])) for row in part]
+        rows.setdefault(_split_of_list(path, list(lists)), []).extend(
+            row | {column: _cell(tree.root, file)} for row, file in zip(part, named[path], strict=True)
+        )
+    of_splits = [path for path in lists if is_split_name(_split_of_list(path, list(lists)))]
+    for together in (of_splits, *([path] for path in lists if path not in of_splits)):
+        refuse_twice({path: named[path] for path in together})
+    left = sorted(set(tree.audio) - {file for part in named.values() for file in part})
     if left:
         raise UserError(
             f"{len(left)} of {len(tree.audio)} audio files are not in {shown(list(lists), 2)}, "
@@ -214,61 +215,6 @@ def _split_of_list(path: str, lists: list[str]) -> str:
         return folder.split("/")[-1] if len(lists) > 1 and all(map(is_split_name, folders)) else "train"
     stem = name.rpartition(".")[0]
     return stem if len(lists) > 1 or is_split_name(stem) else "train"
-
-
-def read_list(path: Path) -> list[dict[str, Any]]:
-    """The rows of a csv, tsv or jsonl file, each with all columns; an empty field is None.
-
-    Raises:
-        UserError: for a line that is none, or bytes that are no UTF-8, with its number.
-    """
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not UTF-8 ({error.reason} at byte {error.start}): save it as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"{path}: {error.strerror}") from None
-    if path.suffix.lower() == ".jsonl":
-        return list(_json_lines(path, text))
-    reader = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter="\t" if path.suffix.lower() == ".tsv" else ",", strict=True
-    )
-    rows = []
-    try:
-        for row in reader:
-            if None in row or None in row.values():
-                n_fields = len(reader.fieldnames or ())
-                raise UserError(f"{path}:{reader.line_num}: not the {n_fields} fields of the header")
-            rows.append({name: value if value != "" else None for name, value in row.items()})
-    except csv.Error as error:
-        raise UserError(f"{path}:{reader.line_num}: not a record of fields ({error})") from None
-    return rows
-
-
-def _json_lines(path: Path, text: str) -> Iterator[dict[str, Any]]:
-    for number, line in enumerate(text.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            row = json.loads(line)
-        except ValueError as error:
-            raise UserError(f"{path}:{number}: not JSON ({error})") from None
-        if not isinstance(row, dict):
-            raise UserError(f"{path}:{number}: not a JSON object")
-        yield row
-
-
-def _inside(root: Path, path: str, name: str) -> str:
-    """The path of a file that a list names, relative to the root where it lies there: lists name files from their own folder, or from the root."""
-    if os.path.isabs(name):
-        relative = os.path.relpath(name, root.resolve())
-        return relative.replace(os.sep, "/") if not relative.startswith("..") else name
-    beside = os.path.normpath(os.path.join(os.path.dirname(path), name)).replace(os.sep, "/")
-    return (
-        beside
-        if (root / beside).exists() or not (root / name).exists()
-        else os.path.normpath(name).replace(os.sep, "/")
-    )
 
 
 # Audio files with a file of the same name for each: what a webdataset unpacks to
