@@ -175,7 +175,7 @@ def run_corpus(
                 corpus = load_clips(job, name, ranks)
                 notes = tuple(corpus.notes)
             baseline = None if job.model_id == BASELINE_MODEL else baselines.result(job, corpus)
-            run = evaluate_corpus(job, encoder, corpus, layers, ranks, baseline, also=jobs[number + 1 :])
+            run = evaluate_corpus(job, encoder, corpus, layers, ranks, baseline, coming=jobs[number + 1 :])
             run = replace(run, corpus=name, notes=(*notes, *run.notes))
             ranks.wait()  # nobody begins the next before all have ended this one
         except Exception as error:
@@ -208,11 +208,11 @@ def evaluate_corpus(
     layers: list[int],
     ranks: Ranks,
     baseline: Result | None = None,
-    also: Sequence[Job] = (),
+    coming: Sequence[Job] = (),
 ) -> CorpusRun:
     """One encoder on one corpus: a result per layer. What is there already, as the answer to the same question, is read back.
 
-    `also` are jobs to come: where the model sees the same under their protocols, the clips go through it once for all.
+    Where the model sees the same under the protocols of the jobs that are `coming`, the clips go through it once for all.
     """
     questions = {layer: ask(job, encoder, corpus, layer, baseline) for layer in layers}
     ranks.agree("model and data", tuple(question.identity for question in questions.values()))
@@ -220,7 +220,7 @@ def evaluate_corpus(
     notes: list[str] = []
     todo = [layer for layer in layers if layer not in answers]
     if todo:
-        others = [settings_for(other, corpus, layers) for other in also]
+        others = [settings_for(other, corpus, layers) for other in coming]
         embeddings = embed_corpus(encoder, corpus, settings_for(job, corpus, layers), ranks, others)
         task = plan_task(job, corpus, embeddings)
         read: list[int | Literal["all"]] = ["all"] if job.probe == "weighted_sum" else [*todo]

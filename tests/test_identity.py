@@ -155,7 +155,8 @@ ROWS = {
     "attn_implementation": Row(attention="eager"),
     "products of float32": Row(precision="medium", matters=None),  # not on every processor
     "padding": Row(padding="max_length", max_seconds=0.5),
-    "max_seconds": Row(max_seconds=0.2),
+    "max_seconds": Row(max_seconds=0.3),
+    "padding alone": Row(padding="max_length", max_seconds=0.3),
     "max_seconds of padding": Row(padding="max_length", max_seconds=0.4),
     "layers": Row(layers="all", matters=False),
 }  # fmt: skip
