@@ -6,6 +6,7 @@ frame per clip, the statistics of the whole clip: the mean over frames that ever
 """
 
 import math
+from typing import Any
 
 import torch
 from torch import nn
@@ -97,6 +98,8 @@ class _SpectralModel(PreTrainedModel):
 
     main_input_name = "input_values"
     input_modalities = "audio"
+    window: torch.Tensor
+    filters: torch.Tensor
 
     def __init__(self, config):
         super().__init__(config)
@@ -108,7 +111,7 @@ class _SpectralModel(PreTrainedModel):
     def dtype(self) -> torch.dtype:  # PreTrainedModel asks the first parameter, and there is none
         return self.window.dtype
 
-    def _init_weights(self, module):
+    def _init_weights(self, module: nn.Module) -> None:
         pass
 
     def mel_power(self, input_values: torch.Tensor) -> torch.Tensor:
@@ -127,7 +130,7 @@ class _SpectralModel(PreTrainedModel):
         """Waveforms [batch, samples] to features over time, [batch, frames, number] each, not all of the same frames."""
         raise NotImplementedError
 
-    def forward(self, input_values: torch.Tensor, output_hidden_states: bool = False, **_) -> BaseModelOutput:
+    def forward(self, input_values: torch.Tensor, output_hidden_states: bool = False, **_: Any) -> BaseModelOutput:
         """Waveforms float [batch, samples] to `last_hidden_state` float [batch, 1, hidden_size]: means, then deviations."""
         features = self.features(input_values)
         means, deviations = [f.mean(1) for f in features], [f.std(1, correction=0) for f in features]
@@ -167,6 +170,7 @@ class MfccModel(_SpectralModel):
     """
 
     config_class = MfccConfig
+    cosines: torch.Tensor
 
     def __init__(self, config):
         super().__init__(config)
@@ -205,7 +209,7 @@ def zero_crossing_rates(input_values: torch.Tensor, frame: int) -> torch.Tensor:
     return (inside.sum(2) / counted)[..., None]
 
 
-BASELINES = {"logmel": LogMelModel, "mfcc": MfccModel}
+BASELINES: dict[str, Any] = {"logmel": LogMelModel, "mfcc": MfccModel}
 
 
 def make_baseline(name: str) -> tuple[PreTrainedModel, Wav2Vec2FeatureExtractor]:

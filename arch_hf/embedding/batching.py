@@ -5,6 +5,7 @@ What goes together is planned: a pass costs something by itself, and so does pad
 """
 
 import itertools
+import math
 from collections.abc import Sequence
 
 import torch
@@ -61,12 +62,12 @@ def _cut(order: list[int], segments: Sequence[Segment], most: float, per_pass: f
     cost, begin = [0.0], [0]
     for end in range(1, len(order) + 1):
         longest = segments[order[end - 1]].total
-        best = None
+        best = (math.inf, 0)
         for start in range(end - 1, -1, -1):
             room = (end - start) * longest
             if room > most and start < end - 1:
                 break
-            if best is None or cost[start] + room + per_pass < best[0]:
+            if cost[start] + room + per_pass < best[0]:
                 best = (cost[start] + room + per_pass, start)
         cost.append(best[0])
         begin.append(best[1])

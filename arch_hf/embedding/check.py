@@ -1,7 +1,9 @@
 """Is an encoder fit to be evaluated? Its sizes, and what was measured: batch invariance, bfloat16, speed."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -92,7 +94,9 @@ def _hop(grid: FrameGrid, rate: int) -> str:
     return f"{grid.hop:g} samples, {rate / grid.hop:g} frames a second"
 
 
-def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remote_code: bool = False) -> Check:
+def check_encoder(
+    model_id: str, revision: str | None = None, device: str = "cpu", trust_remote_code: bool = False
+) -> Check:
     """Load an encoder and measure it. Takes a minute for a base model on a CPU.
 
     Raises:
@@ -102,7 +106,7 @@ def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remot
         >>> check_encoder("mfcc").problems
         []
     """
-    options = {"revision": revision, "device": device, "trust_remote_code": trust_remote_code}
+    options: dict[str, Any] = {"revision": revision, "device": device, "trust_remote_code": trust_remote_code}
     encoder = AudioEncoder.from_pretrained(model_id, **options)
     rate = encoder.sampling_rate
     lines = [
@@ -129,7 +133,7 @@ def check_encoder(model_id: str, revision=None, device: str = "cpu", trust_remot
     return Check(lines, problems)
 
 
-def _bfloat16(model_id: str, options: dict, clips, full: np.ndarray, fast: float) -> str:
+def _bfloat16(model_id: str, options: dict, clips: Sequence[np.ndarray], full: np.ndarray, fast: float) -> str:
     try:
         encoder = AudioEncoder.from_pretrained(model_id, dtype=torch.bfloat16, **options)
         short = encoder.embed(clips)

@@ -9,7 +9,7 @@ A model is recognised by its structure (what it takes, whether it has a decoder 
 | encoder, quantiser, decoder | the encoder, up to the quantiser | EnCodec, DAC, Mimi |
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
@@ -20,7 +20,7 @@ from arch_hf.errors import UserError
 AUDIO_INPUTS = ("input_values", "input_features")
 
 
-def takes_audio(model) -> bool:
+def takes_audio(model: Any) -> bool:
     """Whether a model, or the class of one, takes audio and nothing else."""
     modalities = model.input_modalities
     modalities = (modalities,) if isinstance(modalities, str) else tuple(modalities)
@@ -47,7 +47,7 @@ def audio_tower(model: nn.Module) -> tuple[nn.Module, str]:
         ('WhisperEncoder', 'encoder.')
     """
     if is_codec(model):
-        return model.encoder, "encoder."
+        return model.get_submodule("encoder"), "encoder."
     if takes_audio(model) and not isinstance(getattr(model, "decoder", None), nn.Module):
         return model, ""
     parts = [
@@ -156,7 +156,7 @@ class PatchGrid(NamedTuple):
     stride: int
 
 
-def patch_grid(config) -> PatchGrid | None:
+def patch_grid(config: Any) -> PatchGrid | None:
     """None if the model makes no patches.
 
     Example:
@@ -171,7 +171,7 @@ def patch_grid(config) -> PatchGrid | None:
     return PatchGrid(rows, (config.max_length - size) // stride + 1, size, stride)
 
 
-def _kind(output) -> str:
+def _kind(output: object) -> str:
     name = type(output).__name__
     return f"{'an' if name[0] in 'AEIOUaeiou' else 'a'} {name}"
 

@@ -39,7 +39,8 @@ class FrameGrid:
 
     def seconds(self, n_frames: int, rate: int) -> np.ndarray:
         """Times of the first frames, float64 [n_frames]."""
-        frame, start = np.arange(n_frames), np.zeros(n_frames)
+        frame = np.arange(n_frames)
+        start: np.ndarray | float = 0.0
         if self.chunk is not None:
             start, frame = frame // self.chunk[0] * float(self.chunk[1]), frame % self.chunk[0]
         return (start + self.first + self.hop * frame) / rate
@@ -69,7 +70,9 @@ def timing_of(tower: Any, inputs: Any, n_frames: Callable[[int, int], int]) -> T
 
     def measured(layer: int) -> FrameGrid | None:
         grid = _measured(lambda n: n_frames(n, layer), inputs.minimum(), longest)
-        return grid if grid is None or not chunk else replace(grid, chunk=(round(chunk / grid.hop), stride))
+        return (
+            grid if grid is None or not (chunk and stride) else replace(grid, chunk=(round(chunk / grid.hop), stride))
+        )
 
     between = _from_convolutions(config) or measured(0)
     if between is None:
@@ -92,8 +95,9 @@ def _in_a_window(tower: Any, inputs: Any, n_frames: int) -> Timing:
         patches = frames.then(inputs.patches.size, inputs.patches.stride)
         return Timing(patches, patches)
     step = inputs.window / n_frames
-    convolutions = [getattr(tower.encoder, name, None) for name in ("conv1", "conv2")]
-    if not all(isinstance(conv, nn.Conv1d) for conv in convolutions):
+    found = [getattr(tower.encoder, name, None) for name in ("conv1", "conv2")]
+    convolutions = [conv for conv in found if isinstance(conv, nn.Conv1d)]
+    if convolutions != found:
         return Timing(FrameGrid(step / 2, step), FrameGrid(step / 2, step))
     between = FrameGrid(0, inputs.feature_extractor.hop_length)  # the spectrogram's frames are centred
     for conv in convolutions:

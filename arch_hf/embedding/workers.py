@@ -8,7 +8,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 
 import torch
@@ -66,7 +66,7 @@ def in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahea
         ...     list(in_order(pool, abs, [-3, 2, -1], ahead=2))
         [3, 2, 1]
     """
-    pending = deque()
+    pending: deque[Future] = deque()
     for item in items:
         pending.append(pool.submit(function, item))
         if len(pending) > ahead:

@@ -10,6 +10,7 @@ the windows that go in (ten numbers and their covariance), so the norm goes into
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -67,11 +68,12 @@ class WaveformConvolutions(nn.Module):
         True
     """
 
-    def __init__(self, extractor: nn.Module, ends: ClipEnds):
+    def __init__(self, extractor: Any, ends: ClipEnds):
         super().__init__()
         self.ends = ends
         first, *others = extractor.conv_layers
-        self.layers = nn.ModuleList([_FirstConvolution(first), *(_Convolution(layer) for layer in others)])
+        self.first = _FirstConvolution(first)
+        self.others = nn.ModuleList(_Convolution(layer) for layer in others)
         self.field, self.hop = 1, 1  # samples that a frame sees, and between frames
         for layer in extractor.conv_layers:
             self.field += (layer.conv.kernel_size[0] - 1) * self.hop
@@ -90,13 +92,13 @@ class WaveformConvolutions(nn.Module):
         if self.ends.constant_from is not None:
             seen = min(n_frames, math.ceil(self.ends.constant_from / self.hop) + 1)
             values = values[:, : (seen - 1) * self.hop + self.field] if seen < n_frames else values
-        weight = self.layers[0].for_clips(values, samples, self.ends.samples)
+        weight = self.first.for_clips(values, samples, self.ends.samples)
         # A clip's room, in frames: none of its own sees the next clip.
         slots = seen - 1 + math.ceil(self.field / self.hop)
         time = values.new_zeros(len(values), slots * self.hop)
         time[:, : values.shape[1]] = values[:, : slots * self.hop]
-        hidden = self.layers[0](time, weight)
-        for layer in self.layers[1:]:
+        hidden = self.first(time, weight)
+        for layer in self.others:
             hidden = layer(hidden)
         hidden = hidden.view(len(values), slots, -1)[:, :seen]
         if seen < n_frames:
@@ -107,11 +109,15 @@ class WaveformConvolutions(nn.Module):
 class _FirstConvolution(nn.Module):
     """From the waveform to channels. Its bias is one more tap, over ones; its group norm, if it has one, other weights for each clip."""
 
-    def __init__(self, layer: nn.Module):
+    weight: torch.Tensor
+
+    def __init__(self, layer: Any):
         super().__init__()
-        self.kernel, self.stride = layer.conv.kernel_size[0], layer.conv.stride[0]
-        norm = getattr(layer, "layer_norm", None)
-        self.over_time, self.norm = (norm, None) if isinstance(norm, nn.GroupNorm) else (None, norm)
+        self.kernel: int = layer.conv.kernel_size[0]
+        self.stride: int = layer.conv.stride[0]
+        norm: nn.Module | None = getattr(layer, "layer_norm", None)
+        self.over_time = norm if isinstance(norm, nn.GroupNorm) else None
+        self.norm = None if isinstance(norm, nn.GroupNorm) else norm
         self.activation = _in_place(layer.activation)
         taps = layer.conv.weight[:, 0].T
         bias = torch.zeros_like(taps[0]) if layer.conv.bias is None else layer.conv.bias
@@ -141,11 +147,11 @@ class _FirstConvolution(nn.Module):
         windows = used.double().unfold(1, self.kernel, self.stride)
         n = windows.shape[1]
         if lengths is None:
-            totals = (samples - self.kernel) // self.stride + 1
+            total = (samples - self.kernel) // self.stride + 1
             windows, last = windows.contiguous(), windows[:, -1]
-            unseen = totals - n  # windows like the last one
-            mean = (windows.sum(1) + unseen * last) / totals
-            square = (windows.mT @ windows + unseen * last[:, :, None] * last[:, None]) / totals
+            unseen = total - n  # windows like the last one
+            mean = (windows.sum(1) + unseen * last) / total
+            square = (windows.mT @ windows + unseen * last[:, :, None] * last[:, None]) / total
         else:
             totals = ((lengths - self.kernel) // self.stride + 1)[:, None]
             windows = windows * (torch.arange(n, device=used.device) < totals)[..., None]
@@ -168,10 +174,12 @@ class _FirstConvolution(nn.Module):
 class _Convolution(nn.Module):
     """One of the later convolutions: hidden states [frames, channels] to [frames / stride, channels]."""
 
-    def __init__(self, layer: nn.Module):
+    bias: torch.Tensor | None
+
+    def __init__(self, layer: Any):
         super().__init__()
         conv, self.norm, self.activation = layer.conv, getattr(layer, "layer_norm", None), _in_place(layer.activation)
-        self.stride = conv.stride[0]
+        self.stride: int = conv.stride[0]
         taps = conv.weight.permute(2, 1, 0)  # [kernel, in, out]
         groups = [taps[i : i + self.stride].flatten(0, 1) for i in range(0, len(taps), self.stride)]
         self.weights = nn.ParameterList(nn.Parameter(group.contiguous(), requires_grad=False) for group in groups)

@@ -26,6 +26,9 @@ class FourierConvolution(nn.Module):
         True
     """
 
+    spectrum: torch.Tensor | None
+    long_spectrum: torch.Tensor
+
     def __init__(self, conv: nn.Conv1d):
         super().__init__()
         self.conv = conv
@@ -48,7 +51,7 @@ class FourierConvolution(nn.Module):
         """Hidden states [batch, channels, frames], of any dtype, to the same but of the convolution's channels."""
         if self.spectrum is None:
             return self.conv(hidden)
-        kernel, padding, groups = self.conv.kernel_size[0], self.conv.padding[0], self.conv.groups
+        kernel, padding, groups = self.conv.kernel_size[0], int(self.conv.padding[0]), self.conv.groups
         batch, _, frames = hidden.shape
         n_out = frames + 2 * padding - kernel + 1
         if padding + frames <= kernel:  # what goes round the end of the block meets the zeros before the clip

@@ -6,6 +6,7 @@ know where each clip ends.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -44,7 +45,8 @@ class MixedLengths:
         self.tower = tower.to(device, dtype)
         self.device, self.dtype = device, dtype
         self.ends = ClipEnds()
-        self.mixed = tower.config.model_type in MASK_EXACT and not getattr(tower.config, "add_adapter", False)
+        config: Any = tower.config
+        self.mixed = config.model_type in MASK_EXACT and not getattr(config, "add_adapter", False)
         self._replace_convolutions()
 
     def _replace_convolutions(self) -> None:
@@ -55,7 +57,7 @@ class MixedLengths:
                         module = FourierConvolution(module)
                         setattr(parent, name, module)
                     module.register_forward_pre_hook(self.ends.silence_padding)
-        extractor = getattr(self.tower.encoder, "feature_extractor", None)
+        extractor: Any = getattr(self.tower.encoder, "feature_extractor", None)
         if WaveformConvolutions.takes(extractor):
             self.tower.encoder.feature_extractor = WaveformConvolutions(extractor, self.ends)
         elif extractor is not None:  # of another make than its family's: it does not know where clips end
@@ -65,7 +67,7 @@ class MixedLengths:
         """Through torch.compile, but for the modules put in here: what they compute on depends on where the clips of a batch end."""
         for module in self.tower.modules():
             if isinstance(module, (WaveformConvolutions, FourierConvolution)):
-                module.forward = torch.compiler.disable(module.forward)
+                module.forward = torch.compiler.disable(module.forward)  # type: ignore[method-assign]
         self.tower.encoder.compile(dynamic=True)
 
     def run(self, segments: Sequence[Segment], all_layers: bool) -> tuple[list[torch.Tensor], torch.Tensor | None]:
