@@ -304,12 +304,13 @@ def test_a_voc_of_several_blocks_is_not_read_with_their_heads_as_samples():
 
 def test_a_header_that_contradicts_itself_is_noticed():
     clip = bytearray(encode_wav(noisy(), 16000))
-    for where, value, reason in (
-        (22, 27, "^damaged: its header says 27 channels of 16 bits in blocks of 2 bytes$"),
-        (34, 24, "^damaged: its header says 1 channels of 24 bits in blocks of 2 bytes$"),
+    for channels, block, bits, reason in (
+        (27, 2, 16, "^damaged: its header says 27 channels of 16 bits in blocks of 2 bytes$"),
+        (1, 2, 24, "^damaged: its header says 1 channels of 24 bits in blocks of 2 bytes$"),
+        (3, 4, 8, "^damaged: its header says 3 channels of 8 bits in blocks of 4 bytes$"),
     ):
         damaged = bytearray(clip)
-        damaged[where : where + 2] = struct.pack("<H", value)
+        damaged[22:24], damaged[32:36] = struct.pack("<H", channels), struct.pack("<HH", block, bits)
         with pytest.raises(AudioError, match=reason):
             decode(bytes(damaged))
     au = bytearray(written(noisy(), 16000, "AU", "PCM_16"))

@@ -690,6 +690,24 @@ def test_a_check_counts_copies_lengths_and_what_cannot_be_used():
     )
 
 
+def test_a_check_says_which_groups_are_on_both_sides(capsys):
+    parquet("some", lambda i: {"audio": cell(i), "label": CLASSES[i % 2], "speaker": "abcd"[i // 4]})
+    assert main(["check-dataset", "some"]) == 0
+    assert "\ngroups: 4, none of them in more than one split\n" in capsys.readouterr().out
+    parquet("more", lambda i: {"audio": cell(i), "label": CLASSES[i % 2], "speaker": "abc"[i // 6]})
+    assert main(["check-dataset", "more"]) == 0
+    assert "\ngroups: 3, 1 of them in more than one split: b\n" in capsys.readouterr().out
+
+
+def test_a_text_that_is_another_for_each_clip_is_no_class():
+    parquet("some", lambda i: {"audio": cell(i), "label": f"sentence {i}", "kind": CLASSES[i % 2]})
+    with pytest.raises(
+        UserError, match=r"label is another for each of the 14 clips \(sentence 0, sentence 1 and 12 more\)"
+    ):
+        load_both("some")
+    assert load_both("some", label_column="kind").class_names() == list(CLASSES)
+
+
 def test_three_broken_datasets_do_not_stop_the_other_two(capsys, tmp_path):
     birds()
     sounds()

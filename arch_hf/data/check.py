@@ -99,7 +99,7 @@ def report(check: DatasetCheck) -> str:
     if check.data is not None:
         hours = check.seconds.sum() / 3600
         lines = [f"{check.name}: {len(check.data)} clips, {hours:.2f} h", *_columns(check.data), *_counts(check.data)]
-        lines += [*_audio(check), *_copies(check)]
+        lines += [*_audio(check), *_groups(check.data), *_copies(check)]
     lines += [f"note: {note}" for note in check.notes]
     if check.unusable:
         first = "; ".join(f"{clip_id} ({reason})" for clip_id, reason in check.unusable[:10])
@@ -154,6 +154,23 @@ def _audio(check: DatasetCheck) -> list[str]:
         f"seconds: {known.min():.2f} shortest, {known.mean():.2f} mean, {known.max():.2f} longest",
         f"rates: {rates}; channels: {channels}",
     ]
+
+
+def _groups(data: CorpusData) -> list[str]:
+    """How many there are, and which are on both sides of a split: strict keeps to the dataset's own splits, where it has any."""
+    sides: dict[str, set[str]] = collections.defaultdict(set)
+    for group, split in zip(data.table.group, data.table.split, strict=True):
+        if group is not None:
+            sides[group].add(split)
+    if not sides:
+        return []
+    across = sorted(group for group, splits in sides.items() if len(splits) > 1)
+    where = (
+        "none of them in more than one split"
+        if not across
+        else f"{len(across)} of them in more than one split: {shown(across)}"
+    )
+    return [f"groups: {len(sides)}, {where}"]
 
 
 def _copies(check: DatasetCheck) -> list[str]:

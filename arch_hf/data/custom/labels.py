@@ -74,6 +74,12 @@ def read_labels(
     if len(names) < 2:
         findings.problem(f"{column} has {len(names)} classes{f' ({names[0]})' if names else ''}: nothing to tell apart")
         return None
+    labelled = [cell for part in cells.values() for cell in part if isinstance(cell, str)]
+    if not several and len(set(labelled)) == len(labelled):
+        findings.problem(
+            f"{column} is another for each of the {len(labelled)} clips ({shown(labelled, 2)}): no class to learn; name another with --label_column"
+        )
+        return None
     position, labels = {name: i for i, name in enumerate(names)}, Labels(names, several, {})
     for split, part in cells.items():
         labels.flaws[split] = {i: cell.reason for i, cell in enumerate(part) if isinstance(cell, _Flaw)}

@@ -95,7 +95,7 @@ class FilesOfLists:
     """
 
     def __init__(self, root: Path, audio: Sequence[str]):
-        self._root, self._audio = root, frozenset(audio)
+        self._root, self._resolved, self._audio = root, root.resolve(), frozenset(audio)
         self._by_last_part: dict[str, list[str]] = defaultdict(list)
         for path in audio:
             last = path.rpartition("/")[2]
@@ -109,7 +109,7 @@ class FilesOfLists:
             UserError: if the name may be more than one of the files.
         """
         if os.path.isabs(name):
-            relative = os.path.relpath(name, self._root.resolve())
+            relative = os.path.relpath(name, self._resolved)
             return relative.replace(os.sep, "/") if not relative.startswith("..") else name
         beside, from_root = self._paths(of_list, name)
         for path in (beside, from_root):
