@@ -583,8 +583,9 @@ def test_a_name_that_may_be_two_files_is_refused():
     table("some/list.csv", [["path", "label"], ["1.wav", "owl"]])
     with pytest.raises(UserError, match=r"list.csv: 1.wav may be audio/a/1.wav or audio/b/1.wav: write the path"):
         load_both("some")
-    table("some/list.csv", [["path", "label"], ["a/1.wav", "owl"], ["b/1.wav", "wren"]])
-    assert len(load_both("some")) == 2
+    put("some/audio/a/2.wav", 2)
+    table("some/list.csv", [["path", "label"], ["a/1.wav", "owl"], ["b/1.wav", "wren"], ["2.wav", "owl"]])
+    assert load_both("some").audio(1) == wav(1)
 
 
 @pytest.mark.parametrize(
