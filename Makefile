@@ -8,7 +8,7 @@ FETCHED = awk '/^ *Downloading /{ sub(/^ *Downloading /, "    "); print; fflush(
 SHELL := bash
 .SHELLFLAGS := -o pipefail -c
 
-.PHONY: demo test quality style
+.PHONY: demo test quality style docs
 
 demo: .venv/installed-demo
 	@echo "The main job, on corpora that the package makes itself: embed every clip, train the probes, write results/"
@@ -23,6 +23,10 @@ quality: .venv/installed-quality
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+
+# The site lies in site/ then: open site/index.html, or look at it with .venv/bin/mkdocs serve.
+docs: .venv/installed-docs
+	$(BIN)/mkdocs build --strict
 
 style: .venv/installed-quality
 	$(BIN)/ruff check --fix $(SOURCES)
@@ -48,4 +52,9 @@ style: .venv/installed-quality
 .venv/installed-quality: .venv/installed
 	@echo "Installing ruff and what else checks the sources"
 	@$(INSTALL) -e ".[quality]" | $(FETCHED)
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@echo "Installing mkdocs and its theme"
+	@$(INSTALL) -e ".[docs]" | $(FETCHED)
 	@touch $@
