@@ -35,3 +35,12 @@ def attention_of(config) -> str | None:
     It is chosen while the model loads and stands in a private attribute of its configuration, and in those of its parts.
     """
     return getattr(config, "_attn_implementation", None)
+
+
+def checkpoint_activations(model: nn.Module) -> None:
+    """Compute a model's activations again in the backward pass instead of keeping them.
+
+    transformers 5 renamed the method; the old name goes with version 6.
+    """
+    enable = getattr(model, "activation_checkpointing_enable", None) or model.gradient_checkpointing_enable
+    enable({"use_reentrant": False})  # type: ignore[operator]

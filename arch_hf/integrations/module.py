@@ -41,8 +41,15 @@ class EncoderModule(torch.nn.Module):
 
     def to(self, *args, **kwargs) -> "EncoderModule":
         """Move to a device; other arguments (a dtype) are not taken: the encoder computes as it was loaded."""
-        device = torch._C._nn._parse_to(*args, **kwargs)[0]
+        device = _device(kwargs.get("device", args[0] if args else None))
         if device is not None and device.type != self.encoder.device.type:
             self._options["device"] = device
             self.encoder = self._load()
         return self
+
+
+def _device(value: object) -> torch.device | None:
+    """The device that one of the forms of `torch.nn.Module.to` names; None where it names a dtype."""
+    if isinstance(value, torch.Tensor):
+        return value.device
+    return torch.device(value) if isinstance(value, (str, int, torch.device)) else None

@@ -10,6 +10,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import DistributedDataParallelKwargs, InitProcessGroupKwargs, set_seed
 
+from arch_hf.compat.transformers_internals import checkpoint_activations
 from arch_hf.distributed import share_cores
 from arch_hf.embedding.workers import keep_freed_memory
 from arch_hf.pretraining import checkpoints
@@ -179,7 +180,7 @@ def make_training(accelerator: Accelerator, run: Run, label: ClusterTargets | No
     set_seed(run.settings.seed)
     objective = HubertObjective(recipe) if recipe.objective == "hubert" else Wav2Vec2Objective(recipe)
     if run.settings.gradient_checkpointing:
-        objective.model.gradient_checkpointing_enable({"use_reentrant": False})
+        checkpoint_activations(objective.model)
     betas = (recipe.beta1, recipe.beta2)
     fused = accelerator.device.type in ("cuda", "cpu")
     optimizer = torch.optim.AdamW(
