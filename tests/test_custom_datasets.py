@@ -605,6 +605,14 @@ def test_a_list_that_would_not_be_read_is_not_passed_over(listed, header, told):
         load_both("some")
 
 
+def test_a_column_of_names_without_their_ending_is_pointed_out():
+    place = described("some", lambda path, name: f"{Path(path).stem},{name}")
+    place.write_text("id,label\n" + place.read_text())
+    with pytest.raises(UserError, match=r"its column id names 8 of the 8 audio files; say so with --audio_column id"):
+        load_both("some")
+    assert load_both("some", audio_column="id").targets().tolist() == [0, 1] * 4
+
+
 def test_a_file_is_named_once():
     rows = [[put(f"some/{i}.wav", i).name, CLASSES[i % 2]] for i in range(8)]
     header = ["path", "label"]

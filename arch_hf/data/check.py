@@ -157,7 +157,7 @@ def _audio(check: DatasetCheck) -> list[str]:
 
 
 def _groups(data: CorpusData) -> list[str]:
-    """How many there are, and which are on both sides of a split: strict keeps to the dataset's own splits, where it has any."""
+    """How many there are, and which are on both sides of a split: strict leaves out of training what shares a group with the test set."""
     sides: dict[str, set[str]] = collections.defaultdict(set)
     for group, split in zip(data.table.group, data.table.split, strict=True):
         if group is not None:
