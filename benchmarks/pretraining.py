@@ -1,6 +1,7 @@
 """Does pretraining learn?
 
     python benchmarks/pretraining.py digits --recordings FOLDER --speakers NAME ... --output_dir CORPUS [--longest 0.5]
+    python benchmarks/pretraining.py targets --output_dir OUT --recordings FOLDER ... [--seeds 0 1]
     python benchmarks/pretraining.py learn --audio FOLDER ... --valid FOLDER ... --corpus CORPUS --output_dir OUT [--seeds 0 1 2 3 4]
 
 `digits` makes a corpus of the Free Spoken Digit Dataset's files ({digit}_{speaker}_{take}.wav): one fold per speaker, clips of at most
@@ -10,6 +11,9 @@
 scores each checkpoint and its own random initialisation with the main job's arch-v1 on a corpus whose clips and speakers are in none of the
 folders. It prints the accuracies, what is held out, and the differences, and draws the curves into OUT/curves.svg. Started again, it goes on where
 it stopped.
+
+`targets` says how good the targets of each iteration are: how much the cluster of a frame says of what is spoken in it, as in the paper's section
+V-C (there of phones, here of the digit and the fifth of the clip, in the digits' files), for MFCC and for the layers of the models that `learn` left in OUT.
 """
 
 import argparse
@@ -17,16 +21,21 @@ import json
 from pathlib import Path
 
 import numpy as np
+import torch
 from accelerate.utils import set_seed
 from datasets import Audio, ClassLabel, Dataset, Features, Value
 from matplotlib import pyplot
+from sklearn.metrics import mutual_info_score, pairwise_distances_argmin
 
-from arch_hf.audio import audio_info
+from arch_hf.audio import audio_info, load_audio
 from arch_hf.evaluate import evaluate_model
 from arch_hf.pretraining.export import save_encoder
 from arch_hf.pretraining.hubert import HubertObjective
+from arch_hf.pretraining.kmeans import fit_centroids
 from arch_hf.pretraining.loop import pretrain
 from arch_hf.pretraining.options import Options, recipe_of
+from arch_hf.pretraining.recipes import SAMPLING_RATE
+from arch_hf.pretraining.targets import LayerFrames, MfccFrames
 from arch_hf.pretraining.wav2vec2 import Wav2Vec2Objective
 
 
@@ -51,6 +60,43 @@ def digits(args) -> None:
         part = Dataset.from_list(part, features=features).cast_column("audio", Audio(decode=False))
         part.to_parquet(args.output_dir / f"data/fold_{fold}-00000-of-00001.parquet")
         print(f"fold_{fold}: speaker {speaker}, {len(part)} clips")
+
+
+FIFTHS = 5
+
+
+def targets(args) -> None:
+    """Mutual information of target and label, as a share of the label's entropy."""
+    torch.set_num_threads(1)
+    files = sorted(path for folder in args.recordings for path in folder.rglob("*.wav"))
+    files = sorted(files, key=lambda path: audio_info(path).seconds)
+    for seed in args.seeds:
+        first = args.output_dir / f"hubert-seed{seed}"
+        kinds = {"MFCC": MfccFrames()}
+        for layer in args.layers:
+            kinds[f"layer {layer} as it begins"] = LayerFrames(f"{first}-initial", layer, torch.device("cpu"))
+            kinds[f"layer {layer} of the first iteration"] = LayerFrames(str(first), layer, torch.device("cpu"))
+        for name, frames in kinds.items():
+            found, labels = _labelled(frames, files)
+            centroids = fit_centroids(found, args.clusters, seed, starts=5)
+            clusters = pairwise_distances_argmin(found, centroids)
+            share = mutual_info_score(labels, clusters) / mutual_info_score(labels, labels)
+            print(f"seed {seed}, {name}: {share:.3f} ({len(labels)} frames)", flush=True)
+
+
+def _labelled(frames, files: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Frames of the files, ten of like length at a time, with their labels."""
+    found, labels = [], []
+    for at in range(0, len(files), 10):
+        group = files[at : at + 10]
+        waveforms = [load_audio(str(path), SAMPLING_RATE) for path in group]
+        shortest = min(map(len, waveforms))
+        with torch.no_grad():
+            rows = frames(torch.from_numpy(np.stack([waveform[:shortest] for waveform in waveforms])))
+        fifths = FIFTHS * np.arange(rows.shape[1]) // rows.shape[1]
+        found.append(rows.flatten(0, 1).float().numpy())
+        labels += [int(path.name[0]) * FIFTHS + fifths for path in group]
+    return np.concatenate(found), np.concatenate(labels)
 
 
 def save_initial(options: Options, folder: Path) -> Path:
@@ -184,6 +230,13 @@ def main() -> None:
     corpus.add_argument("--longest", type=float, default=0.5)
     corpus.add_argument("--output_dir", type=Path, required=True)
     corpus.set_defaults(run=digits)
+    quality = modes.add_parser("targets")
+    quality.add_argument("--output_dir", type=Path, required=True, help="that of learn")
+    quality.add_argument("--recordings", type=Path, nargs="+", required=True)
+    quality.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2, 3, 4])
+    quality.add_argument("--layers", type=int, nargs="+", default=[1, 2])
+    quality.add_argument("--clusters", type=int, default=50)
+    quality.set_defaults(run=targets)
     learning = modes.add_parser("learn")
     learning.add_argument("--audio", nargs="+", required=True, help="folders to pretrain on")
     learning.add_argument("--valid", nargs="+", required=True, help="folders that are held out")
