@@ -29,8 +29,7 @@ def minimise(
     Args:
         evaluate: from points float64 [some, n] and int64 [some], which functions they belong to, to values [some] and gradients [some, n].
         start: float64 [functions, n], where to begin.
-        precondition: from gradients [some, n] and which functions they are of, to steps: about the inverse of the second derivative, positive
-            definite.
+        precondition: from gradients [some, n] and their functions to steps: about the inverse of the second derivative, positive definite.
         rescale: whether `precondition` is known but for a factor, which is then told from the last step.
         tolerance: a function is done when the next step promises to lower it by less than this fraction of its value.
 
@@ -67,19 +66,20 @@ def minimise(
         trial = torch.addcmul(point, direction, length[:, None])
         new_value, new_gradient = evaluate(trial, which)
         accepted = new_value <= value + SUFFICIENT * length * slope
-        if not torch.isfinite(value).all():
-            raise UserError("the probe met numbers that are not finite: check the encoder's output")
+        _check_finite(value)
         # Convex functions: along an accepted step the slope always rises, so that every remembered pair is a proper one.
-        step, change = trial - point, new_gradient - gradient
-        memory.add(step, change, accepted)
+        memory.add(trial - point, new_gradient - gradient, accepted)
         column = accepted[:, None]
-        point, gradient = torch.where(column, trial, point), torch.where(column, new_gradient, gradient)
-        value = torch.where(accepted, new_value, value)
-        new_direction = -memory.apply(gradient, which, precondition, rescale)
-        direction = torch.where(column, new_direction, direction)
-        length = torch.where(accepted, 1.0, length / 2)
-        slope = (gradient * direction).sum(1)
+        point, value = torch.where(column, trial, point), torch.where(accepted, new_value, value)
+        gradient = torch.where(column, new_gradient, gradient)
+        direction = torch.where(column, -memory.apply(gradient, which, precondition, rescale), direction)
+        length, slope = torch.where(accepted, 1.0, length / 2), (gradient * direction).sum(1)
     raise UserError(f"the probe was not solved in {MOST_STEPS} steps: check the encoder's output")
+
+
+def _check_finite(values: torch.Tensor) -> None:
+    if not torch.isfinite(values).all():
+        raise UserError("the probe met numbers that are not finite: check the encoder's output")
 
 
 class _Memory:

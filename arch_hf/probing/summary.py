@@ -168,10 +168,14 @@ def _per_class(
     return tuple(
         ClassScore(
             class_name=name,
-            **{key: None if value != value else value for key, value in zip(columns, row, strict=True)},
+            **{key: _known(value) for key, value in zip(columns, row, strict=True)},
         )
         for name, row in zip(class_names, rows, strict=True)
     )
+
+
+def _known(value: Any) -> Any:
+    return None if value != value else value
 
 
 def _average_precisions(test: TestSet) -> np.ndarray:
