@@ -23,6 +23,7 @@ quality: .venv/installed-quality
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/lint-imports
+	$(BIN)/mypy
 
 # The site lies in site/ then: open site/index.html, or look at it with .venv/bin/mkdocs serve.
 docs: .venv/installed-docs

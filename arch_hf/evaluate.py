@@ -247,8 +247,8 @@ def evaluate_corpus(
 
 def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result]:
     """By layer the results that are there already and need not be computed."""
-    found = {} if job.overwrite else {layer: find_answer(q, job.output_dir) for layer, q in questions.items()}
-    return {layer: answer for layer, answer in found.items() if answer is not None}
+    answers = {} if job.overwrite else {layer: find_answer(q, job.output_dir) for layer, q in questions.items()}
+    return {layer: answer for layer, answer in answers.items() if answer is not None}
 
 
 def load_encoder(job: Job, ranks: Ranks) -> AnyEncoder:
@@ -282,9 +282,10 @@ def load_clips(job: Job, name: str, ranks: Ranks) -> CorpusData:
 
 def settings_for(job: Job, corpus: CorpusData, layers: list[int]) -> EmbedSettings:
     """How the protocol wants this corpus embedded."""
-    protocol = job.rules
+    protocol, longest = job.rules, job.rules.max_seconds_for(corpus.corpus)
+    assert longest is not None  # where nobody states it, it has been measured
     depth: Literal["last", "all"] = "last" if job.takes_last_only(layers) else "all"
-    return EmbedSettings(job.cache, protocol.padding, protocol.max_seconds_for(corpus.corpus), depth)
+    return EmbedSettings(job.cache, protocol.padding, longest, depth)
 
 
 def ask(job: Job, encoder: AnyEncoder, corpus: CorpusData, layer: int, baseline: Result | None = None) -> Question:

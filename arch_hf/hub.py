@@ -95,8 +95,8 @@ def _hub_error(error: BaseException | None) -> BaseException | None:
 def _status(error: BaseException) -> int | None:
     if isinstance(error, HfHubHTTPError):
         return error.response.status_code
-    found = re.search(r"status (?:client|server) error \((\d{3})", str(error)) if isinstance(error, OSError) else None
-    return int(found[1]) if found else None  # hf_xet, which uploads large files, says it in words only
+    status = re.search(r"status (?:client|server) error \((\d{3})", str(error)) if isinstance(error, OSError) else None
+    return int(status[1]) if status else None  # hf_xet, which uploads large files, says it in words only
 
 
 def _seconds_to_wait(error: BaseException, number: int) -> float | None:

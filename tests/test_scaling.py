@@ -73,7 +73,7 @@ def test_a_cell_as_arguments_is_the_cell_again():
 
 def test_every_flag_that_changes_the_question_is_in_the_cell():
     """A new field of Job that `arguments` forgot would be another question on the other machine."""
-    changed = {"model_id": "m", "datasets": ("d",), "protocol": "strict", "layers": "all", "limit": 3, "seeds": 2, "shots": (1,),
+    changed = {"model_id": "m", "datasets": ("d",), "protocol": "strict", "layers": "all", "limit": 3, "seeds": 2, "shots": (1,), "also": ("pairs",),
                "streaming": True, "overwrite": True, "trust_remote_code": True, "probe": "knn", "dtype": "bfloat16", "batch_seconds": 2.0,
                "dataset_options": {"config": "c"}}  # fmt: skip
     for field in Job.__dataclass_fields__:

@@ -50,15 +50,15 @@ def _chunks(source: Source, start: int, order: str, data: bytes) -> dict[bytes, 
     Raises:
         AudioError: if there is none of that name.
     """
-    found: dict[bytes, tuple[int, int]] = {}
+    chunks: dict[bytes, tuple[int, int]] = {}
     for _ in range(_MOST_CHUNKS):
         head = source.at(start, 8)
         if len(head) < 8:
             break
         name, size = struct.unpack(f"{order}4sI", head)
-        found.setdefault(name, (start + 8, size))
+        chunks.setdefault(name, (start + 8, size))
         if name == data:
-            return found
+            return chunks
         start += 8 + size + size % 2
     raise AudioError("truncated: the file ends before its audio begins")
 

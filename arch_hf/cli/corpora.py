@@ -138,6 +138,6 @@ def run_validate(args) -> int:
     corpus = get_corpus(args.corpus)
     from arch_hf.data.official.validate import report, validate
 
-    found = validate(corpus, args.path or Path("arch") / corpus.name, num_proc=args.num_proc, leakage=args.leakage)
-    say(report(found))
-    return 1 if found.faults else 0
+    validation = validate(corpus, args.path or Path("arch") / corpus.name, num_proc=args.num_proc, leakage=args.leakage)
+    say(report(validation))
+    return 1 if validation.faults else 0

@@ -127,10 +127,10 @@ def _speed(device: str) -> str:
 def cpu_name() -> str:
     """What the CPU calls itself."""
     try:
-        found = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+        line = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
     except OSError:
-        found = None
-    return found[1] if found else platform.processor() or platform.machine()
+        line = None
+    return line[1] if line else platform.processor() or platform.machine()
 
 
 def _hub() -> Iterator[Line]:

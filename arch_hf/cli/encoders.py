@@ -22,9 +22,9 @@ def run(args) -> int:
     from arch_hf.embedding.check import check_encoder
 
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    found = check_encoder(args.model_id, args.revision, device, args.trust_remote_code)
-    width = max(len(name) for name, _ in found.lines)
-    for name, value in found.lines:
+    check = check_encoder(args.model_id, args.revision, device, args.trust_remote_code)
+    width = max(len(name) for name, _ in check.lines)
+    for name, value in check.lines:
         say(f"{name.ljust(width)}  {value}")
-    say("ready" if not found.problems else "not ready: " + "; ".join(found.problems))
-    return 1 if found.problems else 0
+    say("ready" if not check.problems else "not ready: " + "; ".join(check.problems))
+    return 1 if check.problems else 0

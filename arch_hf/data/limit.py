@@ -13,9 +13,9 @@ def spread(clips: Dataset, limit: int) -> np.ndarray:
     for the rarest of them.
     """
     if "labels" in clips.features:
-        labels = [[label for label in found or () if label is not None] for found in read_column(clips, "labels")]
-        sizes = np.bincount(np.concatenate([np.asarray(found, np.int64) for found in labels]), minlength=1)
-        first = [min(found, key=lambda label: (sizes[label], label)) if found else -1 for found in labels]
+        labels = [[label for label in of_clip or () if label is not None] for of_clip in read_column(clips, "labels")]
+        sizes = np.bincount(np.concatenate([np.asarray(of_clip, np.int64) for of_clip in labels]), minlength=1)
+        first = [min(of_clip, key=lambda label: (sizes[label], label)) if of_clip else -1 for of_clip in labels]
     else:
         first = [-1 if label is None else label for label in read_column(clips, "label")]
     seen: dict[int, int] = {}

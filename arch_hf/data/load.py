@@ -231,10 +231,10 @@ def load_corpus(
 def _as_in_suite(data: CorpusData, dataset: SuiteDataset) -> CorpusData:
     """The same under the name, the domain and the licence of a suite's row, if its labels are of the kind that the row says."""
     row = dataset.row
-    for said, found in ((row.task, data.corpus.task), (row.metric, data.corpus.metric)):
-        if said and said != found:
+    for said, actual in ((row.task, data.corpus.task), (row.metric, data.corpus.metric)):
+        if said and said != actual:
             raise UserError(
-                f"{dataset.name} is {said.replace('_', ' ')}, but what is read from {data.id} is {found.replace('_', ' ')}"
+                f"{dataset.name} is {said.replace('_', ' ')}, but what is read from {data.id} is {actual.replace('_', ' ')}"
             )
     corpus = replace(data.corpus, name=dataset.name, domain=row.domain, licence=row.licence)
     return replace(data, corpus=corpus, suite=dataset.name)
@@ -262,11 +262,11 @@ def read_corpus(
     if ours and not options.names_columns and (known in CORPUS_NAMES or raw.facts):
         sizes = {split: len(part) for split, part in raw.splits.items()}
         return _corpus_data(raw, get_corpus(known) if known in CORPUS_NAMES else corpus_of_facts(raw.facts, sizes))
-    found = recognise(raw, options, findings)
-    if found is None:
+    recognised = recognise(raw, options, findings)
+    if recognised is None:
         return None
-    data = _corpus_data(replace(raw, splits=dict(found.dataset), facts={}), found.corpus)
-    return replace(data, columns=found.columns)
+    data = _corpus_data(replace(raw, splits=dict(recognised.dataset), facts={}), recognised.corpus)
+    return replace(data, columns=recognised.columns)
 
 
 def with_max_seconds(corpus: Corpus, longest: float) -> Corpus:

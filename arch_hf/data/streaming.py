@@ -212,10 +212,10 @@ def _named_files(parquet: Path) -> list[str]:
 def state_of_file(path: str, base: str | None = None) -> tuple[int, int] | None:
     """Size and date of a file, by which a change is told; None if it is not there. Relative paths start from `base`."""
     try:
-        found = os.stat(os.path.join(base or "", path))
+        status = os.stat(os.path.join(base or "", path))
     except (OSError, ValueError):
         return None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns
 
 
 def first_line(error: BaseException) -> str:

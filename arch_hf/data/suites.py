@@ -152,13 +152,13 @@ def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             names = ", ".join(suite_names())
             raise UserError(f"unknown suite {suite!r}{hint} There are {names}, or a file of your own: suite.csv")
-    found = {}
+    datasets = {}
     for row in rows:
         configs, home = row.configs.split(), (row.suites.split() or [suite])[0] if row in _shipped() else suite
         for config in (*configs,) if configs else (None,):
             name = f"{home}:{row.name or row.id}" + (f":{config}" if len(configs) > 1 else "")
-            found[name] = SuiteDataset(name, row, config)
-    return found
+            datasets[name] = SuiteDataset(name, row, config)
+    return datasets
 
 
 @cache

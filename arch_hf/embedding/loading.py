@@ -100,8 +100,8 @@ def _load_config(checkpoint: Checkpoint, own_code: bool, options: Mapping[str, A
     for part in (config, *(getattr(config, name, None) for name in getattr(config, "sub_configs", ()))):
         if isinstance(part, PreTrainedConfig):
             part.return_dict = True  # how the outputs are handed over, not what they are
-    found = MODEL_MAPPING.get(type(config), None)
-    model_class: Any = found[0] if isinstance(found, (list, tuple)) else found
+    listed = MODEL_MAPPING.get(type(config), None)
+    model_class: Any = listed[0] if isinstance(listed, (list, tuple)) else listed
     if model_class is None:
         if not own_code or "AutoModel" not in getattr(config, "auto_map", {}):
             raise UserError(f"{model_id}: transformers has no AutoModel for model_type {config.model_type!r}")
@@ -209,10 +209,10 @@ def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
         (torch.bfloat16, torch.float32)
     """
     names = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    found = torch.float32 if dtype is None else names.get(str(dtype).removeprefix("torch."))
-    if found is None:
+    chosen = torch.float32 if dtype is None else names.get(str(dtype).removeprefix("torch."))
+    if chosen is None:
         raise UserError(f"dtype {dtype} is none of {', '.join(names)}")
-    return found
+    return chosen
 
 
 @contextlib.contextmanager

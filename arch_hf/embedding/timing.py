@@ -95,9 +95,9 @@ def _in_a_window(tower: Any, inputs: Any, n_frames: int) -> Timing:
         patches = frames.then(inputs.patches.size, inputs.patches.stride)
         return Timing(patches, patches)
     step = inputs.window / n_frames
-    found = [getattr(tower.encoder, name, None) for name in ("conv1", "conv2")]
-    convolutions = [conv for conv in found if isinstance(conv, nn.Conv1d)]
-    if convolutions != found:
+    layers = [getattr(tower.encoder, name, None) for name in ("conv1", "conv2")]
+    convolutions = [conv for conv in layers if isinstance(conv, nn.Conv1d)]
+    if convolutions != layers:
         return Timing(FrameGrid(step / 2, step), FrameGrid(step / 2, step))
     between = FrameGrid(0, inputs.feature_extractor.hop_length)  # the spectrogram's frames are centred
     for conv in convolutions:

@@ -113,12 +113,12 @@ class StoredEncoder:
         seconds = {i: own for i, own in seconds.items() if clips.digests[i] not in whole}
         for settings, is_short in ((self._strict, True), (self._whole, False)):
             if chosen := {i: own for i, own in seconds.items() if (own <= self._strict.max_seconds) is is_short}:
-                found = embed_corpus(self.encoder, _Some(clips, chosen), settings, self.ranks)
-                self.encoded += found.work.clips
-                for position, reason in sorted(found.failures.items()):
+                embeddings = embed_corpus(self.encoder, _Some(clips, chosen), settings, self.ranks)
+                self.encoded += embeddings.work.clips
+                for position, reason in sorted(embeddings.failures.items()):
                     raise UserError(f"{clips.where([*chosen][position])}: {reason}")
                 if settings is self._strict:
-                    whole.add([clips.digests[i] for i in chosen], found.read(-1))
+                    whole.add([clips.digests[i] for i in chosen], embeddings.read(-1))
         whole.refresh()
 
     def _take_from_all_layers(self, digests: list[bytes], whole: EmbeddingStore) -> None:

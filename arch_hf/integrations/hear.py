@@ -60,9 +60,9 @@ def get_timestamp_embeddings(audio: torch.Tensor, model: HearModel) -> tuple[tor
         >>> embeddings.shape, times.tolist()
         (torch.Size([2, 1, 128]), [[500.0], [500.0]])
     """
-    found = model.encoder.frames(_waveforms(audio))
-    states = torch.from_numpy(np.stack([frames.states for frames in found]))
-    times = torch.from_numpy(np.stack([frames.times for frames in found]).astype(np.float32) * 1000)
+    clips = model.encoder.frames(_waveforms(audio))
+    states = torch.from_numpy(np.stack([frames.states for frames in clips]))
+    times = torch.from_numpy(np.stack([frames.times for frames in clips]).astype(np.float32) * 1000)
     return states.to(audio.device), times.to(audio.device)
 
 

@@ -134,7 +134,7 @@ def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False)
         name = task.metadata.name
         try:
             with decoded_by_us():
-                found = mteb.evaluate(
+                outcome = mteb.evaluate(
                     model,
                     task,
                     cache=cache,
@@ -143,7 +143,7 @@ def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False)
                     show_progress_bar=False,
                 )
             path = cache.get_task_result_path(name, model.mteb_model_meta)
-            yield TaskOutcome(name, _score(model, task, found.task_results[0], path))
+            yield TaskOutcome(name, _score(model, task, outcome.task_results[0], path))
         except Exception as error:
             yield TaskOutcome(name, error=as_user_error(error))
 

@@ -53,9 +53,9 @@ class FrozenEncoder(EncoderModule):
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """Frames float32 [clips, frames, dim] of audio [clips, samples] (or [samples], one clip)."""
         rows = torch.atleast_2d(audio).detach().float().cpu().numpy()
-        found = [self._frames(row[:n]) for row, n in zip(rows, _lengths(rows), strict=True)]
-        longest = max(map(len, found))
-        padded = [np.concatenate([own, own.mean(0, keepdims=True).repeat(longest - len(own), 0)]) for own in found]
+        clips = [self._frames(row[:n]) for row, n in zip(rows, _lengths(rows), strict=True)]
+        longest = max(map(len, clips))
+        padded = [np.concatenate([own, own.mean(0, keepdims=True).repeat(longest - len(own), 0)]) for own in clips]
         return torch.from_numpy(np.stack(padded)).to(audio.device)
 
     def _frames(self, waveform: np.ndarray) -> np.ndarray:

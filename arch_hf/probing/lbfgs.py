@@ -48,7 +48,7 @@ def minimise(
         tensor([[ 1.0000,  2.0000],
                 [-3.0000,  0.5000]], dtype=torch.float64)
     """
-    found, which = start.clone(), torch.arange(len(start), device=start.device)
+    solution, which = start.clone(), torch.arange(len(start), device=start.device)
     point, memory = start, _Memory(start)
     value, gradient = evaluate(point, which)
     direction = -precondition(gradient, which)
@@ -56,10 +56,10 @@ def minimise(
     for _ in range(MOST_STEPS):
         done = -slope / 2 <= tolerance * value
         if done.any():
-            found[which[done]] = point[done]
+            solution[which[done]] = point[done]
             kept = torch.nonzero(~done).squeeze(1)
             if not len(kept):
-                return found
+                return solution
             state = (which, point, value, gradient, direction, length, slope)
             which, point, value, gradient, direction, length, slope = (part[kept] for part in state)
             memory.keep(kept)

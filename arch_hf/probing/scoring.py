@@ -175,5 +175,5 @@ def score_vectors(
     from arch_hf.probing.training_free import training_free  # scikit-learn takes seconds to import
 
     features = read()
-    found = ranks.share_out(kinds, lambda mine: [training_free(features, task, [kind]) for kind in mine])
-    return {kind: scores for part in found for kind, scores in part.items()}
+    parts = ranks.share_out(kinds, lambda mine: [training_free(features, task, [kind]) for kind in mine])
+    return {kind: scores for part in parts for kind, scores in part.items()}

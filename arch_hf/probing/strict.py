@@ -71,12 +71,12 @@ class Fitted:
 
     def outcomes(self, runs: Sequence[RunKey]) -> list[Outcome]:
         """What each solution says of its fold's test clips."""
-        found = []
+        outcomes = []
         for i, run in enumerate(runs):
             scores = self.regressions.scores(self.coefficients, i, run.fold.test).float().cpu().numpy()
             n_train, metric = len(self.regressions.sets[i].clips), self.choice.metrics[i]
-            found.append(Outcome(run.fold_index, run.seed, scores, n_train, metric, self.choice.kept(i)))
-        return found
+            outcomes.append(Outcome(run.fold_index, run.seed, scores, n_train, metric, self.choice.kept(i)))
+        return outcomes
 
 
 def fit_and_test(
@@ -142,9 +142,11 @@ def choose(
     for strength in strengths:
         everywhere = coefficients.new_full((n_sets,), strength)
         coefficients = problems.solve(coefficients, everywhere)
-        found = torch.tensor([validation_loss(problems, coefficients, i, clips) for i, clips in enumerate(validation)])
-        better = found < losses
-        losses, chosen = torch.where(better, found, losses), chosen.masked_fill(better, strength)
+        held_out = torch.tensor(
+            [validation_loss(problems, coefficients, i, clips) for i, clips in enumerate(validation)]
+        )
+        better = held_out < losses
+        losses, chosen = torch.where(better, held_out, losses), chosen.masked_fill(better, strength)
         best = torch.where(better.to(best.device)[problems.set_of][:, None], coefficients, best)
         step(n_sets)
     metrics = [

@@ -129,10 +129,10 @@ def baselines(task: ProbeTask) -> dict[str, dict[str, float]]:
         frequency = np.bincount(train, minlength=len(task.class_names)) if train.ndim == 1 else train.mean(0)
         constant = np.broadcast_to(frequency.astype(np.float64), (len(fold.test), len(task.class_names))).copy()
         by_fold.append(score(constant, task.targets[fold.test]))
-    found = {"majority": {name: float(np.mean([scores[name] for scores in by_fold])) for name in by_fold[0]}}
+    baselines = {"majority": {name: float(np.mean([scores[name] for scores in by_fold])) for name in by_fold[0]}}
     if task.human_accuracy is not None:
-        found["human"] = {"accuracy": task.human_accuracy}
-    return found
+        baselines["human"] = {"accuracy": task.human_accuracy}
+    return baselines
 
 
 def _confusion(scores: np.ndarray, targets: np.ndarray, n_classes: int) -> tuple[tuple[float, ...], ...] | None:
@@ -152,12 +152,12 @@ def _per_class(
 ) -> tuple[ClassScore, ...]:
     if targets.ndim == 1:
         counts = _count(scores, targets, len(class_names))
-        found, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
+        correct, predicted, actual = counts.diagonal(), counts.sum(0), counts.sum(1)
         columns = {
             "n_test": actual.astype(int),
-            "precision": found / np.maximum(predicted, 1e-9),
-            "recall": found / np.maximum(actual, 1e-9),
-            "f1": 2 * found / np.maximum(predicted + actual, 1e-9),
+            "precision": correct / np.maximum(predicted, 1e-9),
+            "recall": correct / np.maximum(actual, 1e-9),
+            "f1": 2 * correct / np.maximum(predicted + actual, 1e-9),
         }
     else:
         precisions = np.stack([_average_precisions(test) for test in tests])  # [folds, classes], NaN without positives

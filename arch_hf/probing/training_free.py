@@ -54,8 +54,8 @@ def training_free(features: np.ndarray, task: ProbeTask, kinds: Sequence[str]) -
     """
     if unknown := [kind for kind in kinds if kind not in KINDS]:
         raise UserError(f"unknown evaluation {unknown[0]!r}: choose of {', '.join(KINDS)}")
-    found = {kind: _KINDS[kind](features, task) for kind in dict.fromkeys(kinds)}
-    return {kind: scores for kind, scores in found.items() if scores}
+    by_kind = {kind: _KINDS[kind](features, task) for kind in dict.fromkeys(kinds)}
+    return {kind: scores for kind, scores in by_kind.items() if scores}
 
 
 def retrieval(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
@@ -99,10 +99,10 @@ def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     k = len(np.unique(classes))
     if k < 2:
         return {}
-    found = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(features[test])
+    clusters = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(features[test])
 
     def against_classes(measure: Callable[[np.ndarray, np.ndarray], float]) -> Score:
-        return _score(lambda kept: float(measure(classes[kept], found[kept])), [units])
+        return _score(lambda kept: float(measure(classes[kept], clusters[kept])), [units])
 
     return {
         "v_measure": against_classes(v_measure_score),

@@ -44,9 +44,9 @@ def weighted_sums(
             choice = choose(first, [fold.validation], strengths, bar.update)
             clips = np.union1d(fold.train, fold.validation)
             last = Mixture(layers, task, clips)
-            found = last.solve(last.start(choice.coefficients), choice.strengths)
-            scores = last.scores(found, 0, fold.test).float().cpu().numpy()
-            weights = tuple(last.shares(found).tolist())
+            solution = last.solve(last.start(choice.coefficients), choice.strengths)
+            scores = last.scores(solution, 0, fold.test).float().cpu().numpy()
+            weights = tuple(last.shares(solution).tolist())
             kept = choice.kept(0) | {"layer_weights": weights}
             outcomes.append(Outcome(run.fold_index, run.seed, scores, len(clips), choice.metrics[0], kept))
     return outcomes
@@ -83,15 +83,15 @@ class Mixture:
 
     def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
         """The optimum that is reached from `start`: for each weighting of the layers the regression is solved, and the weighting is moved."""
-        found, numbers = self._parts(start)
+        solution, numbers = self._parts(start)
 
         def evaluate(numbers: torch.Tensor, _: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-            nonlocal found
+            nonlocal solution
             regression = self.regression(numbers[0])
-            found = regression.solve(found, strengths)
-            value = regression.objective(found, strengths).sum()
+            solution = regression.solve(solution, strengths)
+            value = regression.objective(solution, strengths).sum()
             # at the regression's optimum its own coefficients' part of the derivative is 0
-            errors, weights = regression.errors(found), regression.by_set(found)[0, :-1]
+            errors, weights = regression.errors(solution), regression.by_set(solution)[0, :-1]
             along = torch.stack(
                 [
                     ((self._standardised(i, self.sets[0].clips) @ weights) * errors).sum()
@@ -103,13 +103,13 @@ class Mixture:
 
         numbers = minimise(evaluate, numbers[None], lambda gradient, _: gradient, tolerance=TOLERANCE)[0]
         regression = self.regression(numbers)
-        return torch.cat([regression.solve(found, strengths).flatten(), numbers])[None]
+        return torch.cat([regression.solve(solution, strengths).flatten(), numbers])[None]
 
     def scores(self, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> torch.Tensor:
         """Of the one set there is: float64 [clips, classes]."""
-        found, numbers = self._parts(coefficients)
+        solution, numbers = self._parts(coefficients)
         regression = self.regression(numbers)
-        return regression.scores(found, 0, clips)
+        return regression.scores(solution, 0, clips)
 
     def shares(self, coefficients: torch.Tensor) -> torch.Tensor:
         """The weights of the layers, which sum to 1."""

@@ -221,9 +221,9 @@ def _check_reads_back(before: str, after: str, entries: list[dict], claims: set[
         old, new = metadata(before), metadata(after)
         theirs = [(r, m) for r, m in _metrics(before) if claim(r["dataset"], m) not in claims]
         expected = [_as_read(*pair) for pair in theirs] + [_as_read(entry, entry["metrics"][0]) for entry in entries]
-        found = [_as_read(*pair) for pair in _metrics(after)]
+        read_back = [_as_read(*pair) for pair in _metrics(after)]
         others = [{key: value for key, value in data.items() if key != "model-index"} for data in (old, new)]
-        whole = others[0] == others[1] and _sorted(found) == _sorted(expected)
+        whole = others[0] == others[1] and _sorted(read_back) == _sorted(expected)
         ModelCard(after)  # the Hub's own reader, which is stricter about results
     except (UserError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(f"README.md could not be read any more with the results in it ({error}): {advice}") from None

@@ -95,13 +95,13 @@ def publishable(results_dir: Path, model_id: str | None, allow_incomplete: bool)
     Raises:
         UserError: none is fit.
     """
-    found, skipped = read_results(results_dir)
+    results, skipped = read_results(results_dir)
     for line in skipped:
         say(f"passed over: {line}", sys.stderr)
     if model_id is not None:
-        found = [filed for filed in found if filed.result.model.id in (model_id, public_name(model_id))]
+        results = [filed for filed in results if filed.result.model.id in (model_id, public_name(model_id))]
     fit, held_back, off_hub = [], [], []
-    for filed in found:
+    for filed in results:
         if hub_dataset(filed.result.dataset)[0] is None:
             off_hub.append(filed.path.name)
         elif reason := why_held_back(filed.result, allow_incomplete):

@@ -51,10 +51,10 @@ class Branch:
         if model.weights_sha256 is None:
             return f"it does not say which weights were measured; {self._name} may hold others"
         try:
-            found = self._weights()
+            own = self._weights()
         except UserError as error:
             return f"whether {self._name} holds the weights that were measured cannot be seen ({error})"
-        if found == model.weights_sha256:
+        if own == model.weights_sha256:
             return None
         measured = f"revision {model.revision[:12]}" if model.revision else f"SHA-256 {model.weights_sha256[:12]}"
         return f"{self._name} holds other weights than those that were measured ({measured}): evaluate what is there, or put the measured ones there first"

@@ -117,22 +117,22 @@ def _own_cells(filed: Sequence[Filed], warnings: list[str]) -> Iterable[tuple[st
     by_corpus: dict[str, list[Filed]] = {}
     for each in filed:
         by_corpus.setdefault(each.result.corpus, []).append(each)
-    for corpus, found in by_corpus.items():
+    for corpus, same in by_corpus.items():
         path, result = shown = min(
-            found,
-            key=lambda each: (not each.result.few_shot, plain_first(each)) if _agree(found) else plain_first(each),
+            same,
+            key=lambda each: (not each.result.few_shot, plain_first(each)) if _agree(same) else plain_first(each),
         )
         yield corpus, OwnCell(result.headline.mean, result.caveat, result=result, path=path)
         warnings += [
             f"{each.path}: {path} holds the same model, corpus, protocol and layer"
-            for each in found
+            for each in same
             if each is not shown and each.result.metrics != result.metrics
         ]
 
 
-def _agree(found: Sequence[Filed]) -> bool:
+def _agree(same: Sequence[Filed]) -> bool:
     """Whether these results, of one encoder on one corpus, say the same: one question under two names, or asked once more with --shots."""
-    return all(each.result.metrics == found[0].result.metrics and not each.result.caveat for each in found)
+    return all(each.result.metrics == same[0].result.metrics and not each.result.caveat for each in same)
 
 
 def _set_differences(view: View) -> None:

@@ -37,11 +37,11 @@ def layer_tables(board: Board) -> list[LayerTable]:
             table.layers.append(view.layer)
             table.cells.update({(corpus, view.layer): cell for corpus, cell in row.own_cells.items()})
             table.columns = tuple(c for c in view.columns if c.key in row.cells or c in table.columns)
-    found = [table for table in tables.values() if len(table.layers) > 1]
-    for table in found:
+    with_layers = [table for table in tables.values() if len(table.layers) > 1]
+    for table in with_layers:
         table.layers.sort(key=lambda layer: (layer == -1, layer))
         table.n_layers = _count_layers(table)
-    return found
+    return with_layers
 
 
 def _count_layers(table: LayerTable) -> int | None:

@@ -52,12 +52,12 @@ def tell_apart(view: View) -> ToldApart:
 
 def critical_difference(view: View) -> Figure:
     """Each model at its mean over the twelve; beside it, a filled square under the number of every model that it is told apart from."""
-    found = tell_apart(view)
-    rows, size = found.rows, 0.22
+    ranks = tell_apart(view)
+    rows, size = ranks.rows, 0.22
     names = [f"{plot_label(row)}  {place + 1}" for place, row in enumerate(rows)]
     notes = [
         "A filled square: the two differ at 5% (paired t tests with the twelve corpora as units, Holm-corrected for all pairs). An open one: no difference shown.",
-        *found.notes,
+        *ranks.notes,
     ]
     below, left, height = room_for(notes), text_width(names, 9) + 0.3, size * len(rows)
     figure = Figure(figsize=(max(left + 4.3 + height, 8.8), 1.15 + height + below))
@@ -71,7 +71,7 @@ def critical_difference(view: View) -> Figure:
     name_rows(axes, names, 9)
     axes.set_xlabel("Mean score over the twelve corpora (%)")
     axes.set_title(f"ARCH, {label(view.title)}", y=1 + 0.25 / height)
-    _draw_pairs(axes_at(figure, left + 4.1, 0.55 + below, height, height), len(rows), found.pairs)
+    _draw_pairs(axes_at(figure, left + 4.1, 0.55 + below, height, height), len(rows), ranks.pairs)
     write_notes(figure, notes)
     return figure
 

@@ -148,8 +148,8 @@ def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def cost(view: View, field: str) -> Figure:
     """Mean score against what a model costs, on a logarithmic axis, with the Pareto front."""
-    found = cost_points(view, field)
-    points, below = found.points, room_for(found.notes)
+    costs = cost_points(view, field)
+    points, below = costs.points, room_for(costs.notes)
     figure = Figure(figsize=(9, 5 + below))
     axes = axes_at(figure, 0.8, 0.7 + below, 6, 3.8)
     front = pareto([(x, y) for _, x, y in points])
@@ -162,13 +162,13 @@ def cost(view: View, field: str) -> Figure:
         axis(FuncFormatter(_plain_tick))
     _label_points(axes, points if not crowded else [point for point in points if point[1:] in front])
     axes.set_xlabel("GFLOP per second of audio" if field == "gflop_per_second" else "Parameters")
-    which = ", ".join(column.title for column in found.columns)
-    which = "all twelve corpora" if len(found.columns) == len(TWELVE) else which
-    short = which if len(which) < 50 else f"{len(found.columns)} corpora"
+    which = ", ".join(column.title for column in costs.columns)
+    which = "all twelve corpora" if len(costs.columns) == len(TWELVE) else which
+    short = which if len(which) < 50 else f"{len(costs.columns)} corpora"
     axes.set_ylabel(f"Mean score (%) over {short}")
     axes.set_title(f"ARCH, {label(view.title)}")
     axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
-    write_notes(figure, found.notes)
+    write_notes(figure, costs.notes)
     return figure
 
 

@@ -205,20 +205,20 @@ def _detail(column: Column, cell: OwnCell, shots: Sequence[str]) -> tuple[Entry,
 
 def few_shot(cell: OwnCell, shots: str) -> str:
     """The headline metric on so many clips per class."""
-    found = cell.result.few_shot.get(shots)
-    block = found.metrics.get(cell.result.metric) if found else None
+    few_shot = cell.result.few_shot.get(shots)
+    block = few_shot.metrics.get(cell.result.metric) if few_shot else None
     return NONE if block is None else f"{two(block['mean'])} ± {two(block['std'])}"
 
 
-def layers_table(found: LayerTable) -> Table:
+def layers_table(layers: LayerTable) -> Table:
     """One model at each layer, a line per corpus."""
     lines = []
-    for column in found.columns:
-        cells = [found.cells.get((column.key, layer)) for layer in found.layers]
+    for column in layers.columns:
+        cells = [layers.cells.get((column.key, layer)) for layer in layers.layers]
         best = max((percent(cell.value) for cell in cells if cell and cell.caveat is None), default=None)
         lines.append(Line(Label(column.title), tuple(_layer_entry(cell, best) for cell in cells)))
-    heads = tuple(Head(layer_name(layer)) for layer in found.layers)
-    return Table(f"Layers of {row_label(found.row).text}, {found.protocol}", heads, tuple(lines))
+    heads = tuple(Head(layer_name(layer)) for layer in layers.layers)
+    return Table(f"Layers of {row_label(layers.row).text}, {layers.protocol}", heads, tuple(lines))
 
 
 def _layer_entry(cell: Cell | None, best: float | None) -> Entry:

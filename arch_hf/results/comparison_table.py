@@ -8,40 +8,40 @@ from arch_hf.results.text import METRIC_NAMES, align
 HOW = "Paired t test over the units, by the jackknife (docs/statistics.md); it holds the choice of test clips, not that of training clips."
 
 
-def comparison_text(found: Comparison) -> str:
+def comparison_text(comparison: Comparison) -> str:
     """Two results on one corpus, every metric."""
     rows = [["metric", "A", "B", "A − B", "95% interval", "p"]]
-    rows += [[each.metric, *_scores(each), *_estimate_cells(each.estimate)] for each in found.differences]
+    rows += [[each.metric, *_scores(each), *_estimate_cells(each.estimate)] for each in comparison.differences]
     units = (
         "clips"
-        if found.n_units == found.n_clips
-        else f"clips in {found.n_units} units (speakers, recordings, albums ...)"
+        if comparison.n_units == comparison.n_clips
+        else f"clips in {comparison.n_units} units (speakers, recordings, albums ...)"
     )
-    lines = [_heading(found.names, found.same_encoder), "", align(rows), "", found.verdict]
-    lines.append(f"{found.n_clips} test {units}. {HOW}")
-    if found.left_out:
-        lines.append(f"{found.left_out} clips were scored by one of the two only and are left out.")
+    lines = [_heading(comparison.names, comparison.same_encoder), "", align(rows), "", comparison.verdict]
+    lines.append(f"{comparison.n_clips} test {units}. {HOW}")
+    if comparison.left_out:
+        lines.append(f"{comparison.left_out} clips were scored by one of the two only and are left out.")
     return "\n".join(lines)
 
 
-def folders_text(found: ComparedFolders) -> str:
+def folders_text(compared: ComparedFolders) -> str:
     """Two models over their corpora: a line for each, then the means."""
     rows = [["corpus", "metric", "units", "A", "B", "A − B", "95% interval", "p", "p (Holm)", "better"]]
-    rows += [_corpus_row(each) for each in found.corpora]
+    rows += [_corpus_row(each) for each in compared.corpora]
     rows += [
-        _mean_row(f"mean of {domain}", estimate, found.domains_holm.get(domain))
-        for domain, estimate in found.domains.items()
-        if len(found.domains) > 1
+        _mean_row(f"mean of {domain}", estimate, compared.domains_holm.get(domain))
+        for domain, estimate in compared.domains.items()
+        if len(compared.domains) > 1
     ]
-    if len(found.corpora) > 1:
-        rows.append(_mean_row(f"mean of all {len(found.corpora)}", found.overall))
-        rows.append(_mean_row("another corpus", found.elsewhere))
+    if len(compared.corpora) > 1:
+        rows.append(_mean_row(f"mean of all {len(compared.corpora)}", compared.overall))
+        rows.append(_mean_row("another corpus", compared.elsewhere))
     lines = [
-        f"{_heading(found.names, found.same_encoder)}\n{found.title}, percent",
+        f"{_heading(compared.names, compared.same_encoder)}\n{compared.title}, percent",
         "",
         align(rows),
         "",
-        _verdict(found),
+        _verdict(compared),
         HOW,
     ]
     lines.append(
@@ -56,22 +56,22 @@ def _heading(names: tuple[str, str], same_encoder: bool) -> str:
     return f"A: {names[0]}\nB: {names[1]}{same}"
 
 
-def _verdict(found: ComparedFolders) -> str:
-    wins = [[each.corpus for each in found.corpora if each.better == side] for side in (0, 1)]
-    few = [each.corpus for each in found.corpora if each.p_holm is None]
+def _verdict(compared: ComparedFolders) -> str:
+    wins = [[each.corpus for each in compared.corpora if each.better == side] for side in (0, 1)]
+    few = [each.corpus for each in compared.corpora if each.p_holm is None]
     parts = [f"{'AB'[side]} is better on {', '.join(won)}" for side, won in enumerate(wins) if won]
     parts = parts or ["No difference is shown on any corpus"]
     parts += [f"no verdict is possible on {', '.join(few)} (fewer than 6 units)"] if few else []
-    if len(found.corpora) > 1:
+    if len(compared.corpora) > 1:
         better = (
             "no difference shown"
-            if not found.overall.differs
-            else f"{'A' if found.overall.value > 0 else 'B'} is better"
+            if not compared.overall.differs
+            else f"{'A' if compared.overall.value > 0 else 'B'} is better"
         )
         parts.append(
-            f"over all: {better} ({p_phrase(found.overall.p)})"
-            if found.overall.has_verdict
-            else f"over all: {too_few(found.overall.n_units)}"
+            f"over all: {better} ({p_phrase(compared.overall.p)})"
+            if compared.overall.has_verdict
+            else f"over all: {too_few(compared.overall.n_units)}"
         )
     return "; ".join(parts) + "."
 

@@ -90,18 +90,18 @@ def _of_one_model(folder: Path, notes: list[str]) -> dict[Question, dict[str, Fi
         raise UserError(
             f"{folder} holds the results of {len(encoders)} models ({names}): give the folder of one ({example})"
         )
-    found: dict[Question, dict[str, Filed]] = {}
+    by_question: dict[Question, dict[str, Filed]] = {}
     for filed in sorted(results, key=plain_first):
         result = filed.result
         question = (result.protocol["name"], str(result.protocol["version"]), result.layer)
-        corpora = found.setdefault(question, {})
+        corpora = by_question.setdefault(question, {})
         if result.corpus in corpora:
             notes.append(
                 f"left out: {filed.path}, as {corpora[result.corpus].path} is of the same corpus, protocol and layer"
             )
         else:
             corpora[result.corpus] = filed
-    return found
+    return by_question
 
 
 def _compare_question(
@@ -114,11 +114,11 @@ def _compare_question(
             notes.append(f"left out: {corpus} ({title}), which only {folders[corpus not in first]} has")
             continue
         try:
-            found = compare(first[corpus].path, second[corpus].path)
+            comparison = compare(first[corpus].path, second[corpus].path)
         except UserError as error:
             notes.append(f"left out: {corpus} ({title}): {error}")
             continue
-        compared.append((corpus, first[corpus].result.dataset.domain, found))
+        compared.append((corpus, first[corpus].result.dataset.domain, comparison))
         sides = (first[corpus], second[corpus])
         notes += [
             f"{filed.path}: {filed.result.caveat}; compared on the clips that both have"
@@ -127,23 +127,23 @@ def _compare_question(
         ]
     if not compared:
         return None
-    p_holm = holm_where_known([found.headline.estimate for *_, found in compared])
+    p_holm = holm_where_known([comparison.headline.estimate for *_, comparison in compared])
     estimates: dict[str, list[Estimate]] = {}
-    for _, domain, found in compared:
-        estimates.setdefault(domain, []).append(found.headline.estimate)
+    for _, domain, comparison in compared:
+        estimates.setdefault(domain, []).append(comparison.headline.estimate)
     domains = {domain: mean_estimate(of_domain) for domain, of_domain in estimates.items()}
-    everything = [found.headline.estimate for *_, found in compared]
+    everything = [comparison.headline.estimate for *_, comparison in compared]
     corrected = holm_where_known(list(domains.values()))
     names = compared[0][2].names
     return ComparedFolders(
-        names=names if all(found.names == names for *_, found in compared) else folders,
+        names=names if all(comparison.names == names for *_, comparison in compared) else folders,
         title=title,
         corpora=tuple(ComparedCorpus(*parts, p) for parts, p in zip(compared, p_holm, strict=True)),
         domains=domains,
         domains_holm={domain: p for domain, p in zip(domains, corrected, strict=True) if p is not None},
         overall=mean_estimate(everything),
         elsewhere=over_units([estimate.value for estimate in everything]),
-        same_encoder=all(found.same_encoder for *_, found in compared),
+        same_encoder=all(comparison.same_encoder for *_, comparison in compared),
     )
 
 

@@ -32,10 +32,10 @@ def why_not_sealed(data: bytes) -> str | None:
         >>> why_not_sealed(seal({"score": 0.5}).replace(b"0.5", b"0.6"))
         'was changed after it was written (its checksum does not match)'
     """
-    found = _CHECKSUM.search(data)
-    if found is None:
+    match = _CHECKSUM.search(data)
+    if match is None:
         return NO_SEAL
-    blank = data[: found.start(1)] + _BLANK.encode() + data[found.end(1) :]
-    if hashlib.sha256(blank).hexdigest() != found[1].decode():
+    blank = data[: match.start(1)] + _BLANK.encode() + data[match.end(1) :]
+    if hashlib.sha256(blank).hexdigest() != match[1].decode():
         return "was changed after it was written (its checksum does not match)"
     return None

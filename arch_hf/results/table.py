@@ -46,8 +46,8 @@ def result_row(result: Result, shots: Sequence[str] = ()) -> list[str]:
 
 def _few_shot(result: Result, shots: str) -> str:
     """The headline metric of the probe on so many clips per class, with the standard deviation over draws."""
-    found = result.few_shot.get(shots)
-    block = found.metrics.get(result.metric) if found else None
+    few_shot = result.few_shot.get(shots)
+    block = few_shot.metrics.get(result.metric) if few_shot else None
     return "–" if block is None else f"{percent(block['mean'])} ± {percent(block['std'])}"
 
 

@@ -28,12 +28,12 @@ def baselines_of(cells: Sequence[Job]) -> list[Job]:
         >>> [(cell.model_id, *cell.datasets) for cell in baselines_of(cells)]
         [('mfcc', 'esc50')]
     """
-    found: list[Job] = []
+    baselines: list[Job] = []
     for cell in cells:
         baseline = cell.baseline()
-        if baseline not in found:
-            found.append(baseline)
-    return found
+        if baseline not in baselines:
+            baselines.append(baseline)
+    return baselines
 
 
 def arguments(*jobs: Job) -> list[str]:

@@ -19,12 +19,14 @@ from arch_hf.embedding.baselines import BASELINES
 from arch_hf.embedding.speed import gflop_per_second, machine_gflops
 from arch_hf.errors import UserError
 from arch_hf.job import Job
+from arch_hf.probing.protocols import AdamW
 from arch_hf.results.result import Result
 from arch_hf.results.table2 import ARCHITECTURES, TABLE2_MODELS
 
 START_S = 30.0  # imports, loading the model, finding the data
 DECODE_S = 1e-3  # of one core for a second of audio: MP3, the slowest codec of the twelve, with resampling
 PROBE_SHARE = 0.25  # of a CPU's speed with encoders, that it reaches with probes (benchmarks/README.md, "Probe")
+ITERATIONS = 40  # of L-BFGS for one strength, warm-started from the one before
 PROBE_STEP_S = 1e-4  # of an accelerator, for a step of many small kernels
 ENCODER_SHARE = 0.4  # of an accelerator's peak that an encoder reaches
 BASE_SIZE = (13, 768)  # hidden states and their size, of the models whose own are not known
@@ -77,9 +79,9 @@ def this_machine(device: str | None = None, dtype: str | None = None) -> Machine
     import torch
 
     best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-    found = find_device(device) if device else best or torch.device("cpu")
-    name = torch.cuda.get_device_name(found) if found.type == "cuda" else found.type
-    return Machine(f"this machine ({name})", found.type, machine_gflops(found, dtype), n_cores())
+    which = find_device(device) if device else best or torch.device("cpu")
+    name = torch.cuda.get_device_name(which) if which.type == "cuda" else which.type
+    return Machine(f"this machine ({name})", which.type, machine_gflops(which, dtype), n_cores())
 
 
 def accelerator(name: str, dtype: str | None = None) -> Machine:
@@ -172,11 +174,28 @@ def estimate(cell: Job, model: ModelSize, data: DataSize, machine: Machine, spee
     encode = audio / speed if speed else audio * model.gflop / machine.gflops
     decode = data.clips * data.seconds * DECODE_S / machine.cores
     layers = 1 if cell.layers == "last" else model.n_layers if cell.layers == "all" else cell.layers.count(",") + 1
-    runs, passes = layers * data.folds * cell.seeds, rules.epochs * data.train
+    probe = layers * _probe_seconds(cell, model, data, machine)
     if machine.kind == "cpu":
-        probe = runs * passes * 6 * model.width * data.classes / 1e9 / (PROBE_SHARE * machine.gflops)
         return Cost(START_S + encode + decode + probe, speed is not None)  # the same cores do all of it
-    return Cost(START_S + max(encode, decode) + layers * passes / rules.batch_size * PROBE_STEP_S, speed is not None)
+    return Cost(START_S + max(encode, decode) + probe, speed is not None)
+
+
+def _probe_seconds(cell: Job, model: ModelSize, data: DataSize, machine: Machine) -> float:
+    """How long the probes of one layer take. On an accelerator those of all folds and seeds train together."""
+    training = cell.rules.training
+    if isinstance(training, AdamW):
+        runs, passes, steps = (
+            data.folds * cell.seeds,
+            training.epochs,
+            training.epochs * data.train / training.batch_size,
+        )
+    else:  # nothing is random in it
+        runs, passes = data.folds, len(training.strengths) * ITERATIONS
+        steps = passes
+    if machine.kind == "cpu":
+        flop = runs * passes * data.train * 6 * model.width * data.classes
+        return flop / 1e9 / (PROBE_SHARE * machine.gflops)
+    return steps * PROBE_STEP_S
 
 
 def estimate_all(cells: Sequence[Job], machine: Machine, results: Sequence[Result] = ()) -> list[Cost]:
@@ -198,9 +217,9 @@ def estimate_all(cells: Sequence[Job], machine: Machine, results: Sequence[Resul
 
 def measured_speeds(results: Sequence[Result], kind: str) -> dict[tuple[str, str], float]:
     """The fastest that each model was seen on a device of that kind: (name, dtype) -> seconds of audio per second."""
-    found: dict[tuple[str, str], float] = {}
+    speeds: dict[tuple[str, str], float] = {}
     for result in results:
         speed, key = result.timing.audio_s_per_s, (result.model.id, result.environment.get("dtype", "float32"))
         if speed and result.environment.get("device") == kind:
-            found[key] = max(speed, found.get(key, 0.0))
-    return found
+            speeds[key] = max(speed, speeds.get(key, 0.0))
+    return speeds

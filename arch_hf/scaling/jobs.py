@@ -46,10 +46,10 @@ def flavor_machine(name: str, dtype: str | None = None) -> Machine:
         UserError: there is no such flavor, it has several accelerators or one that nobody knows, or the Hub does not answer.
     """
     hardware = attempt(HfApi().list_jobs_hardware, "asking the Hub for its hardware", attempts=2)
-    found = {flavor.name: flavor for flavor in hardware}
-    if name not in found:
-        raise UserError(f"unknown --flavor {name}: choose one of {', '.join(found)}")
-    flavor = found[name]
+    flavors = {flavor.name: flavor for flavor in hardware}
+    if name not in flavors:
+        raise UserError(f"unknown --flavor {name}: choose one of {', '.join(flavors)}")
+    flavor = flavors[name]
     cores, price = int(flavor.cpu.split()[0]), _price_per_hour(flavor.unit_cost_usd, flavor.unit_label)
     if flavor.accelerator is None:
         return Machine(name, "cpu", cores * CORE_GFLOPS, cores, price)

@@ -227,8 +227,8 @@ def _sidecars(tree: Tree) -> dict[str, list[str]]:
     for path in tree.others:
         if path.rpartition(".")[2].lower() in ("cls", "txt", "json"):
             beside.setdefault(_stem(path), []).append(path)
-    found = {path: beside[stem] for path, stem in stems.items() if stem in beside}
-    return found if len(found) == len(tree.audio) else {}
+    paired = {path: beside[stem] for path, stem in stems.items() if stem in beside}
+    return paired if len(paired) == len(tree.audio) else {}
 
 
 def _stem(path: str) -> str:
@@ -312,7 +312,7 @@ def _stat(path: str | None) -> tuple[int, int] | None:
     if path is None:
         return None
     try:
-        found = os.stat(path)
+        status = os.stat(path)
     except OSError:
         return None
-    return found.st_size, found.st_mtime_ns
+    return status.st_size, status.st_mtime_ns

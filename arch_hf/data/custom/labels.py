@@ -65,10 +65,10 @@ def read_labels(
     """
     cells: dict[str, list] = {}
     for split, part in raw.splits.items():
-        found = _named(raw.column(split, column), part.features[column], column, separator, findings)
-        if found is None:
+        named = _named(raw.column(split, column), part.features[column], column, separator, findings)
+        if named is None:
             return None
-        cells[split] = found
+        cells[split] = named
     several = any(isinstance(cell, tuple) for part in cells.values() for cell in part)
     names = [name for name in _all_names(raw, column, cells) if name not in without]
     if len(names) < 2:

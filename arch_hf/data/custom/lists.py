@@ -117,10 +117,12 @@ class FilesOfLists:
                 return path
         if "\\" in name:  # written on Windows
             return self.find(of_list, name.replace("\\", "/"))
-        found = [path for path in self._by_last_part.get(name.rpartition("/")[2], ()) if _ends_with(path, name)]
-        if len(found) > 1:
-            raise UserError(f"{of_list}: {name} may be {found[0]} or {found[1]}: write the path from the list's folder")
-        return found[0] if found else beside
+        candidates = [path for path in self._by_last_part.get(name.rpartition("/")[2], ()) if _ends_with(path, name)]
+        if len(candidates) > 1:
+            raise UserError(
+                f"{of_list}: {name} may be {candidates[0]} or {candidates[1]}: write the path from the list's folder"
+            )
+        return candidates[0] if candidates else beside
 
     def _paths(self, of_list: str, name: str) -> tuple[str, str]:
         beside = os.path.normpath(os.path.join(os.path.dirname(of_list), name)).replace(os.sep, "/")

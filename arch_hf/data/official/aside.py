@@ -15,10 +15,10 @@ from arch_hf.terminal import say
 def old_copies(output_dir: Path) -> list[Path]:
     """What was a prepared folder before it was replaced: left where the process was killed in the midst of that. The newest comes first."""
     try:
-        found = [path for path in output_dir.parent.glob(f".{output_dir.name}.*.old") if path.is_dir()]
+        folders = [path for path in output_dir.parent.glob(f".{output_dir.name}.*.old") if path.is_dir()]
     except (OSError, ValueError):
         return []
-    return sorted(found, key=lambda path: path.stat().st_mtime, reverse=True)
+    return sorted(folders, key=lambda path: path.stat().st_mtime, reverse=True)
 
 
 def check_target(output_dir: Path, overwrite: bool) -> None:

@@ -323,8 +323,8 @@ class _Download:
         if self.source.size not in (None, size):
             return f"{size} bytes, expected {self.source.size}"
         for algorithm, expected in (("md5", self.source.md5), ("sha1", self.source.sha1)):
-            if expected and (found := self._checksum(path, algorithm)) != expected.lower():
-                return f"{algorithm} {found}, expected {expected.lower()}"
+            if expected and (checksum := self._checksum(path, algorithm)) != expected.lower():
+                return f"{algorithm} {checksum}, expected {expected.lower()}"
         return None
 
     def _checksum(self, path: Path, algorithm: str) -> str:

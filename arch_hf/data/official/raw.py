@@ -109,8 +109,8 @@ class RawFolder:
         wanted = nfc(path)
         if _leaves(wanted):
             raise UserError(f"the path {path!r} leaves the raw folder {self.root}; it is refused")
-        found = [p for p in self._by_name.get(wanted.rpartition("/")[2], ()) if f"/{nfc(p)}".endswith(f"/{wanted}")]
-        return self.root / min(found, key=lambda p: (p.count("/"), p)) if found else None
+        paths = [p for p in self._by_name.get(wanted.rpartition("/")[2], ()) if f"/{nfc(p)}".endswith(f"/{wanted}")]
+        return self.root / min(paths, key=lambda p: (p.count("/"), p)) if paths else None
 
     def one(self, *paths: str) -> Path:
         """The first of these files that is there.
@@ -119,8 +119,8 @@ class RawFolder:
             UserError: if none is; the message says what the folder should hold.
         """
         for path in paths:
-            if found := self.find(path):
-                return found
+            if path_there := self.find(path):
+                return path_there
         raise self.wrong(f"holds no {' or '.join(paths)}, at the top or in a sub-folder")
 
     def locate(self, path: str) -> Path:
@@ -136,14 +136,14 @@ class RawFolder:
         Raises:
             UserError: if there is none; `missing` names what was looked for.
         """
-        compiled, found = re.compile(pattern), []
+        compiled, matched = re.compile(pattern), []
         for name, paths in self._by_name.items():
             paths = [path for path in paths if not without or without not in path.split("/")[:-1]]
             if paths and (match := compiled.fullmatch(name)):
-                found.append((self.root / min(paths, key=lambda p: (p.count("/"), p)), match))
-        if not found:
+                matched.append((self.root / min(paths, key=lambda p: (p.count("/"), p)), match))
+        if not matched:
             raise self.wrong(f"holds no {missing}")
-        return sorted(found, key=lambda item: item[1].string)
+        return sorted(matched, key=lambda item: item[1].string)
 
 
 class Row(dict):

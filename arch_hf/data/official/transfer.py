@@ -31,11 +31,11 @@ def network_faults(what: str, host: str, by_hand: str) -> Iterator[None]:
     try:
         yield
     except (requests.exceptions.SSLError, urllib3.exceptions.SSLError) as error:
-        found = re.search(r"certificate verify failed: ([^(\"]+)", str(error))
-        if not found:
+        match = re.search(r"certificate verify failed: ([^(\"]+)", str(error))
+        if not match:
             raise Transient("the TLS connection failed") from None
         raise UserError(
-            f"{what}: the TLS certificate of {host} is not valid ({found[1].strip()}), so nothing was taken from it: "
+            f"{what}: the TLS certificate of {host} is not valid ({match[1].strip()}), so nothing was taken from it: "
             "check this computer's clock and, behind a company's proxy, REQUESTS_CA_BUNDLE; "
             f"if the host is at fault, try later, {by_hand}"
         ) from None
@@ -74,10 +74,10 @@ def is_chunked(response: requests.Response) -> bool:
 
 def content_range(response: requests.Response) -> tuple[int | None, int | None]:
     """First byte and whole length in a 206 response, each None where it is not stated."""
-    found = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
-    if not found:
+    match = re.fullmatch(r"bytes (\d+)-\d+/(\d+|\*)", response.headers.get("Content-Range", ""))
+    if not match:
         return None, None
-    return int(found[1]), None if found[2] == "*" else int(found[2])
+    return int(match[1]), None if match[2] == "*" else int(match[2])
 
 
 def retry_after(response: requests.Response) -> float | None:

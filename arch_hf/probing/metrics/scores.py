@@ -50,10 +50,10 @@ def accuracy_and_macro_f1(counts: np.ndarray) -> dict[str, np.ndarray]:
         >>> {name: value.item() for name, value in accuracy_and_macro_f1(counts).items()}
         {'accuracy': 0.6666..., 'macro_f1': 0.6666...}
     """
-    found, predicted, actual = np.moveaxis(counts.astype(np.float64), -2, 0)
+    correct, predicted, actual = np.moveaxis(counts.astype(np.float64), -2, 0)
     occurs = predicted + actual > 0
-    f1 = np.where(occurs, 2 * found / np.where(occurs, predicted + actual, 1), 0)
-    return {"accuracy": found.sum(-1) / actual.sum(-1), "macro_f1": f1.sum(-1) / np.maximum(occurs.sum(-1), 1)}
+    f1 = np.where(occurs, 2 * correct / np.where(occurs, predicted + actual, 1), 0)
+    return {"accuracy": correct.sum(-1) / actual.sum(-1), "macro_f1": f1.sum(-1) / np.maximum(occurs.sum(-1), 1)}
 
 
 def count_columns(predictions: np.ndarray, targets: np.ndarray, n_classes: int) -> np.ndarray:
@@ -185,8 +185,8 @@ class RankedClasses:
         result = np.zeros((len(weights), len(self._classes)))
         for index, (every, hits) in enumerate(self._classes):
             if every.shape[0]:
-                found = hits @ by_clip
-                so_far = found.cumsum(0, dtype=np.float32)
+                correct = hits @ by_clip
+                so_far = correct.cumsum(0, dtype=np.float32)
                 precision = so_far / np.maximum((every @ by_clip).cumsum(0, dtype=np.float32), 1)
-                result[:, index] = (found * precision).sum(0, dtype=np.float64) / np.maximum(so_far[-1], 1)
+                result[:, index] = (correct * precision).sum(0, dtype=np.float64) / np.maximum(so_far[-1], 1)
         return result
