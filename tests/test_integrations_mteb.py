@@ -180,6 +180,18 @@ def test_two_checkpoints_under_one_name_share_no_score(tmp_path, folder, make_ta
     assert scores[0].encoder != scores[1].encoder
 
 
+def test_two_ways_to_encode_share_no_score(tmp_path, monkeypatch):
+    """Of one checkpoint, whose name and revision are the same."""
+    mteb_stand_in.install(monkeypatch)
+    folder = make_tiny("hubert", tmp_path)
+    plain, again, half = (
+        MtebEncoder(AudioEncoder.from_pretrained(folder, dtype=dtype), tmp_path / "cache").mteb_model_meta
+        for dtype in ("float32", "float32", "bfloat16")
+    )
+    assert (plain.name, plain.revision) == (half.name, half.revision)
+    assert plain.experiment_kwargs == again.experiment_kwargs != half.experiment_kwargs
+
+
 def test_the_command_runs_tasks_and_writes_scores_beside_our_results(tmp_path, folder, monkeypatch, capsys):
     broken = tmp_path / "broken"
     shutil.copytree(folder, broken)
