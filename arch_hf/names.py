@@ -1,6 +1,7 @@
 """Names for what lies on disk: a model or dataset by the name that may be shown, and that name as one part of a path."""
 
 import hashlib
+import os
 import re
 from pathlib import Path
 
@@ -24,7 +25,7 @@ def public_name(name: str | Path) -> str:
         True
     """
     path = Path(name)
-    if not path.is_dir():
+    if not os.path.isdir(path):  # which a name too long for a folder is neither
         return str(name)
     path, here = path.resolve(), Path.cwd()
     if path != here and path.is_relative_to(here):

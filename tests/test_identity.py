@@ -462,6 +462,7 @@ def test_one_folder_has_one_name_however_it_is_written(tmp_path, monkeypatch):
         public_name(name) for name in ("models/mine", "./models/mine", "models/mine/", tmp_path / "models/mine")
     } == {"models/mine"}
     monkeypatch.chdir(tmp_path / "models/mine")
+    assert public_name("x" * 300) == "x" * 300  # longer than any folder's name
     elsewhere = {public_name(name) for name in (".", "../mine", str(tmp_path / "models/mine"))}
     assert (
         len(elsewhere) == 1 and next(iter(elsewhere)).startswith("mine-") and str(tmp_path) not in next(iter(elsewhere))
