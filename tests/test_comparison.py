@@ -203,6 +203,13 @@ def test_a_file_and_a_folder_are_refused(tmp_path, capsys):
     assert "give two result files, or two folders" in capsys.readouterr().err
 
 
+def test_a_folder_that_is_not_there_is_named(tmp_path, capsys):
+    path = write_sample(tmp_path, classified(0.6))
+    for one, other in ((tmp_path / "A", tmp_path), (tmp_path, tmp_path / "A"), (path, tmp_path / "A")):
+        assert main(["compare", str(one), str(other)]) == 1
+        assert f"no result or folder of results at {tmp_path / 'A'}" in capsys.readouterr().err
+
+
 def test_results_of_schema_1_compare(tmp_path):
     """Their predictions are as they are now; a folder of the older program reads."""
     paths = []

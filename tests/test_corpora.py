@@ -111,6 +111,7 @@ def test_a_corpus_keeps_the_contract(name, tmp_path):
     assert all(file in card.text for file in prepared.missing_credits)
     assert card.data.to_dict()["pretty_name"] == corpus.title
     assert all(clip_id in card.text for clip_id in tree.excluded)
+    assert "corpora of the ARCH benchmark" in card.text and "arch-benchmark" in card.data.tags
     assert "This copy is incomplete" in card.text and f"| {corpus.table1[0]} |" in card.text
     benchmark = yaml.safe_load((tmp_path / f"arch/{name}/eval.yaml").read_text())
     assert benchmark["tasks"][0]["id"] == name and benchmark["tasks"][0]["split"] in splits

@@ -324,6 +324,11 @@ def test_a_users_own_corpus_is_one_file(tmp_path, capsys):
     assert data.table.clip_id[:2] == ["cat-1", "dog-1"] and data.targets().tolist() == [0, 1] * 2 + [0, 0, 1, 1]
     assert load_dataset("arch/pets")["test"].cast_column("audio", Audio(decode=False))[0]["clip_id"] == "cat-3"
     assert len(load_corpus("pets", data_dir="arch")) == 8
+    card, benchmark = ((tmp_path / "arch/pets" / name).read_text() for name in ("README.md", "eval.yaml"))
+    assert "# Pets" in card and "name: Pets" in benchmark
+    assert not any(
+        word in card + benchmark for word in ("ARCH", "2405.00934", "arch-benchmark", "official distribution")
+    )
     # What its file gets wrong is told too.
     for old, new, told in (
         ('"test")', '"tset")', "in the split 'tset', not one of train"),

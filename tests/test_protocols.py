@@ -283,7 +283,9 @@ class TestForeign:
         for fold in folds:
             assert np.bincount(targets[fold.test]).tolist() == [4] * 5 and len(fold.validation)
             assert not {groups[i] for i in fold.test} & {groups[i] for i in np.r_[fold.train, fold.validation]}
-            assert "one split only" in fold.note
+            assert "one split only (train): 5 group-disjoint folds" in fold.note
+        for fold in plan_folds(protocol, *foreign(["train"] * 100), targets):  # no groups: none are claimed
+            assert "5 folds of single clips" in fold.note and "disjoint" not in fold.note
 
     def test_one_split_of_two_clips_or_many_labels(self, protocol):
         multi_hot = np.eye(4)[np.arange(60) % 4]

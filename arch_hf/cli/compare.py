@@ -23,6 +23,9 @@ def add_parser(subparsers) -> None:
 
 
 def run(args) -> int:
+    for path in (args.first, args.second):
+        if not Path(path).exists():
+            raise UserError(f"no result or folder of results at {path}")
     folders = [Path(path).is_dir() for path in (args.first, args.second)]
     if any(folders) and not all(folders):
         raise UserError(f"{args.first} and {args.second}: give two result files, or two folders")

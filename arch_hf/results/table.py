@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from arch_hf.probing.estimate import FEWEST_UNITS
 from arch_hf.probing.record import Score
 from arch_hf.results.result import Result
 from arch_hf.results.text import METRIC_NAMES, align, difference, percent
@@ -76,12 +77,18 @@ def remarks(result: Result) -> list[str]:
     if excluded:
         shown = "; ".join(f"{clip.clip_id}: {clip.reason}" for clip in excluded[:5])
         more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
-        lines.append(f"{name}: {len(excluded)} clips not used: {shown}{more}")
+        lines.append(f"{name}: {len(excluded)} {'clip' if len(excluded) == 1 else 'clips'} not used: {shown}{more}")
     lines += [f"{name}: {kind}: {_training_free(scores)}" for kind, scores in result.training_free.items()]
     if result.layer_curve and result.layer_curve.best is not None:
         best = result.layer_curve.best
         lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")
     lines += [f"{name}: {note}" for note in result.probe_notes]
+    units = result.bootstrap.get("n_units", FEWEST_UNITS)
+    if result.headline.ci95 and units < FEWEST_UNITS:
+        kind = "groups" if result.bootstrap.get("unit") == "group" else "clips"
+        lines.append(
+            f"{name}: its interval is drawn from {units} {kind} alone, too few to say how far others would move the score"
+        )
     published = result.published
     if published and not published.is_decided:
         why = f"the paper's split is not known, which alone makes {100 * (published.uncertainty or 0):.1f} points"

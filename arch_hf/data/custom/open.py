@@ -122,9 +122,9 @@ def open_by_library(
     except Exception as error:  # datasets raises many kinds; what the first of them says is what the user needs
         if empty := _empty_parquet(path):
             raise UserError(f"the split {empty} is empty") from None
-        raise UserError(
-            f"the dataset {path if base is None or ':' in base else base} cannot be loaded: {first_line(error)}{hint}"
-        ) from None
+        shown = path if base is None or ":" in base else base
+        here = "" if Path(path).exists() or Path(shown).exists() else "no such folder or file here, and on the Hub: "
+        raise UserError(f"the dataset {shown} cannot be loaded: {here}{first_line(error)}{hint}") from None
 
 
 def _splits(loaded: Dataset | DatasetDict) -> dict[str, Dataset]:

@@ -49,7 +49,7 @@ def plan_splits(
     ((source, part),) = splits.items()
     if fold_column is None:
         findings.note(
-            f"one split ({source}) and no column of folds: its clips are dealt to folds, groups kept together (--fold_column names one)"
+            f"one split ({source}) and no column of folds: its clips are dealt to folds, groups (if any) kept together (--fold_column names one)"
         )
         return [SplitPlan("train", source)]
     return _by_column(

@@ -31,7 +31,7 @@ def _metadata(folder: Path, prepared: Prepared) -> DatasetCardData:
         language=list(corpus.languages) or None,
         task_categories=["audio-classification"],
         size_categories=[next((name for size, name in SIZES if prepared.clips < size), "n>1M")],
-        tags=["audio", "arch-benchmark", corpus.domain],
+        tags=["audio", *(["arch-benchmark"] if _is_archs(prepared) else []), corpus.domain],
     )
     if data.license == "other":
         data.license_name = corpus.licence  # type: ignore[attr-defined]
@@ -66,9 +66,8 @@ def _text(prepared: Prepared) -> str:
     load = f'from datasets import load_dataset\n\ndataset = load_dataset("arch/{corpus.name}")'
     parts = [
         f"# {corpus.title}\n\n"
-        f"{DOMAIN_NAMES[corpus.domain].capitalize()}, {TASK_NAMES[corpus.task]}, {len(corpus.classes)} classes. One of the "
-        f"corpora of the ARCH benchmark ([arXiv 2405.00934](https://arxiv.org/abs/2405.00934)), made by `arch-hf prepare "
-        f"{corpus.name}` from the official distribution: <{corpus.homepage}>.",
+        f"{DOMAIN_NAMES[corpus.domain].capitalize()}, {TASK_NAMES[corpus.task]}, {len(corpus.classes)} classes. "
+        f"{_origin_text(prepared)}",
         f"```python\n{load}\n```\n\nDecoding audio in `datasets` needs torchcodec; without it, "
         '`cast_column("audio", Audio(decode=False))` gives the bytes.',
         f"## Splits\n\n{_split_text(folds)}\n\n| split | clips |\n|---|---|\n{rows}",
@@ -81,6 +80,21 @@ def _text(prepared: Prepared) -> str:
     if corpus.notes:
         parts.insert(4, "## Notes\n\n" + "\n".join(f"- {note}" for note in corpus.notes))
     return "\n\n".join(parts) + "\n"
+
+
+def _is_archs(prepared: Prepared) -> bool:
+    """Whether it is one of the paper's twelve, which alone have a row in Table 1; others are users' own."""
+    return prepared.corpus.table1 is not None
+
+
+def _origin_text(prepared: Prepared) -> str:
+    corpus = prepared.corpus
+    if not _is_archs(prepared):
+        return f"Made by arch-hf from the recordings at <{corpus.homepage}>."
+    return (
+        "One of the corpora of the ARCH benchmark ([arXiv 2405.00934](https://arxiv.org/abs/2405.00934)), made by "
+        f"`arch-hf prepare {corpus.name}` from the official distribution: <{corpus.homepage}>."
+    )
 
 
 def _split_text(folds: list[str]) -> str:
@@ -150,7 +164,7 @@ def _eval_yaml(prepared: Prepared) -> str:
     corpus = prepared.corpus
     split = "test" if "test" in prepared.splits else next(iter(prepared.splits))
     data = {
-        "name": f"ARCH: {corpus.title}",
+        "name": f"ARCH: {corpus.title}" if _is_archs(prepared) else corpus.title,
         "description": f"Linear probe on frozen audio embeddings; {'accuracy' if corpus.metric == 'accuracy' else 'macro mAP'}.",
         "evaluation_framework": "arch-hf",
         "tasks": [{"id": task, "config": "default", "split": split} for task in (corpus.name, f"{corpus.name}_strict")],
