@@ -221,6 +221,7 @@ def test_chained_ogg_is_read_to_the_end_of_its_chain(subtype):
     np.testing.assert_array_equal(decode(first + second)[0], both)
     assert audio_info(first + second).frames == len(both)
     np.testing.assert_array_equal(load_audio(first + second, 16000, 1.5), both[:24000])
+    np.testing.assert_array_equal(load_audio(3 * (first + second), 16000, 5.5), np.tile(both, 3)[:88000])
     with pytest.raises(AudioError, match="changes its sampling rate from 16000 to 8000 Hz"):
         decode(first + written(noisy(1.0, 8000), 8000, "OGG", "VORBIS"))
 

@@ -752,3 +752,143 @@ def test_copies_are_one_group_under_strict_alone(tmp_path):
         sides[protocol] = sum(len(a & c) + len(b & c) + len(a & b) for a, b, c in digests)
     assert sides["strict"] == 0 < sides["arch-v1"]
     assert evaluate_model("mfcc", ["sounds"], protocol="strict", **settings)[0].complete
+
+
+# What splits have in common
+
+
+def test_what_labels_are_is_told_from_all_splits_together():
+    for name, labels in {"train": ["rain", "wind", "rain,wind"], "test": ["rain", "wind", "rain"]}.items():
+        rows = [[put(f"tags/{name}{i}.wav", 10 * len(name) + i).name, text] for i, text in enumerate(labels)]
+        table(f"tags/{name}.csv", [["file", "labels"], *rows])
+    assert load_both("tags").targets().tolist() == [[1, 0], [0, 1], [1, 1], [1, 0], [0, 1], [1, 0]]
+    hot = [[0, 0], [1, 1], [0, 1], [1, 0]]
+    parquet("hot", lambda i: {"audio": cell(i), "labels": hot[i % 4] if i < 8 else hot[2 + i % 2]})
+    assert load_both("hot").targets()[8:].tolist() == [[0, 1], [1, 0]] * 3
+
+
+def test_numbers_in_a_csv_are_the_numbers_that_they_are():
+    for split, labels in {"train": ["0.0", "1.0", "", "-1", "nan"], "test": ["0", "1"]}.items():
+        rows = [[put(f"some/{split}{i}.wav", 10 * len(split) + i).name, text] for i, text in enumerate(labels)]
+        table(f"some/{split}.csv", [["file", "label"], *rows])
+    data = load_both("some")
+    assert data.class_names() == ["0", "1"] and data.flaws == {2: "no label", 3: "label -1", 4: "no label"}
+    assert data.targets()[5:].tolist() == [0, 1]
+
+
+def test_a_label_that_is_infinite_is_no_class():
+    parquet("some", lambda i: {"audio": cell(i), "label": float("inf") if i == 3 else float(i % 2)})
+    with pytest.raises(UserError, match="the label column label holds float64"):
+        load_both("some")
+
+
+def test_a_column_may_be_in_one_list_alone_and_the_files_are_in_the_same():
+    lists()
+    rows = [[f"audio/{i}.wav", CLASSES[i % 2], f"site{i % 4}"] for i in range(8)]
+    table("lists/train.csv", [["path", "label", "speaker"], *rows])
+    assert load_both("lists").table.group == [f"site{i % 4}" for i in range(8)] + [None] * 6
+    table("lists/train.csv", [["file", "label", "speaker"], *rows])
+    with pytest.raises(UserError, match=r"test.csv names its files in the column path, train.csv in file"):
+        load_both("lists")
+
+
+def test_splits_of_other_columns_are_refused():
+    part = Dataset.from_list([{"audio": cell(i), "label": CLASSES[i % 2]} for i in range(4)])
+    DatasetDict(train=part.add_column("speaker", list("abcd")), test=part).save_to_disk("some")
+    with pytest.raises(UserError, match="the splits train and test have other columns: speaker is in one alone"):
+        load_corpus("some")
+
+
+@pytest.mark.parametrize(
+    ("values", "splits"),
+    [
+        (("train", "valid"), {"train": 7, "test": 7}),
+        (("fold-1", "fold-2"), {"fold_1": 7, "fold_2": 7}),
+        (("train", "rest"), "cannot tell which clips train and which test"),
+    ],
+)
+def test_a_column_of_splits_is_no_column_of_folds(values, splits):
+    rows = [[put(f"some/{i}.wav", i).name, CLASSES[i // 2 % 2], values[i % 2]] for i in range(14)]
+    table("some/all.csv", [["path", "label", "split"], *rows])
+    if isinstance(splits, str):
+        with pytest.raises(UserError, match=splits):
+            load_both("some")
+    else:
+        assert load_both("some").corpus.splits == splits
+
+
+def test_folders_of_folds_may_be_called_with_any_sign():
+    for i in range(12):
+        put(f"some/Fold-{i % 3 + 1}/{CLASSES[i // 3 % 2]}/{i}.wav", i)
+    assert load_both("some").corpus.splits == {"fold_1": 4, "fold_2": 4, "fold_3": 4}
+
+
+# What would be passed over
+
+
+def test_splits_beside_another_folder_are_no_classes():
+    birds()
+    put("birds/unlabelled/owl/90.wav", 90)
+    with pytest.raises(UserError, match="the folders test, train are called like splits, and unlabelled like none"):
+        load_both("birds")
+
+
+def test_a_link_to_nothing_is_a_clip_that_is_missing(tmp_path):
+    sounds()
+    Path("sounds/owl/90.wav").symlink_to("../gone/90.wav")
+    Path("sounds/owl/91.wav").symlink_to("91.wav")
+    failures = load_both("sounds").measured(tmp_path).index.failures
+    assert [reason.partition(":")[0].split("/")[-1] for reason in failures.values()] == [
+        "no such file",
+        "91.wav cannot be read (Too many levels of symbolic links)",
+    ]
+
+
+def test_lists_of_splits_beside_a_metadata_csv_are_refused():
+    esc()
+    table("esc/train.csv", [["path", "label"], ["audio/0.wav", "owl"]])
+    with pytest.raises(UserError, match=r"metadata.csv is read, and train.csv would not be"):
+        load_both("esc")
+
+
+def test_a_list_of_the_classes_hides_no_lists_of_the_files():
+    lists("some/meta")
+    shutil.move("some/meta/audio", "some/audio")
+    table("some/classes.csv", [["id", "name"], [0, "owl"], [1, "wren"]])
+    for split in SPLITS:
+        path = Path(f"some/meta/{split}.csv")
+        path.write_text(path.read_text().replace("meta/", ""))
+    assert load_both("some").corpus.splits == {"train": 8, "test": 6}
+
+
+def test_two_columns_of_one_name_are_refused():
+    table("some/all.csv", [["path", "label", "label"], [put("some/0.wav", 0).name, "owl", "wren"]])
+    with pytest.raises(UserError, match="two columns are called 'label'"):
+        load_both("some")
+
+
+def test_a_link_to_the_folder_is_as_good_as_the_folder(tmp_path):
+    Path("link").symlink_to("real", target_is_directory=True)
+    rows = [[tmp_path / "link" / put(f"real/{i}.wav", i).name, CLASSES[i % 2]] for i in range(6)]
+    table("real/all.csv", [["path", "label"], *rows])
+    assert len(load_both("link")) == 6
+
+
+def test_samples_that_cannot_be_scaled_and_rates_that_are_none_are_named(tmp_path):
+    def row(i):
+        samples = (32767 * tone(i)).astype(int) if whole else tone(i)
+        return {"audio": {"array": samples.tolist(), "sampling_rate": "16k" if i == 3 else "16000"}, "label": i % 2}
+
+    whole = False
+    parquet("some", row)
+    assert load_both("some").measured(tmp_path).index.failures == {3: "its samples, or their rate, are no numbers"}
+    whole = True
+    parquet("whole", row)
+    failures = load_both("whole").measured(tmp_path).index.failures
+    assert len(failures) == 14 and failures[0].startswith("its samples are whole numbers")
+
+
+def test_a_check_names_a_clip_without_samples():
+    sounds()
+    Path("sounds/owl/90.wav").write_bytes(encode_wav(np.zeros(0, np.float32), 16000))
+    assert check_dataset("sounds").unusable == [("owl/90.wav", "holds no samples")]

@@ -18,7 +18,7 @@ from arch_hf.audio.resampling import RESAMPLER_QUALITY, resample, samples_needed
 from arch_hf.errors import AudioError
 
 # The name of the samples that come out: it changes when they do, and only then.
-DECODER = f"soundfile-mono-mean+soxr-{RESAMPLER_QUALITY}-2"
+DECODER = f"soundfile-mono-mean+soxr-{RESAMPLER_QUALITY}-3"
 
 _RATES = 100, 10_000_000  # Hz; beyond, a header is wrong, and resampling would take gigabytes
 _MOST_CHANNELS = 64  # the largest arrays of microphones; beyond, a header is wrong
@@ -170,8 +170,9 @@ def _decode(source: bytes | str | Path, wanted: Callable[[int], int | None]) -> 
                     rate, left = file.samplerate, wanted(file.samplerate)
                 elif file.samplerate != rate:
                     raise AudioError(f"changes its sampling rate from {rate} to {file.samplerate} Hz")
-                pieces += _read(file, part, left)
-            if left is not None and (left := left - sum(map(len, pieces))) <= 0:
+                blocks = _read(file, part, left)
+            pieces += blocks
+            if left is not None and (left := left - sum(map(len, blocks))) <= 0:
                 break
     samples = pieces[0] if len(pieces) == 1 else np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
     samples = samples[: wanted(rate)]

@@ -88,11 +88,15 @@ def _from_samples(array: Any, rate: Any) -> bytes:
     if array is None or rate is None:
         raise AudioError("no audio" if array is None else "samples without a sampling rate")
     try:
-        samples = np.asarray(array, np.float32)
+        samples, rate = np.asarray(array), float(rate)
+        whole = samples.dtype.kind in "iu"
+        samples = samples.astype(np.float32)
     except (TypeError, ValueError):
-        raise AudioError("its samples are no numbers") from None
+        raise AudioError("its samples, or their rate, are no numbers") from None
+    if whole:  # of 16 bits, or of 24 or 32: the list does not say what the loudest would be
+        raise AudioError("its samples are whole numbers: make them floats from -1 to 1 (of 16 bits: divide by 32768)")
     if samples.ndim == 2 and samples.shape[0] < samples.shape[1]:  # channels first, as most libraries have it
         samples = samples.T
-    if samples.ndim not in (1, 2) or not 0 < float(rate) < 2**31 or float(rate) != int(rate):
-        raise AudioError(f"samples of shape {samples.shape} at {rate} Hz are no audio")
+    if samples.ndim not in (1, 2) or not 0 < rate < 2**31 or rate != int(rate):
+        raise AudioError(f"samples of shape {samples.shape} at {rate:g} Hz are no audio")
     return encode_samples(samples, int(rate))

@@ -85,6 +85,8 @@ def _look_at_clips(check: DatasetCheck, data: CorpusData, progress: bool) -> Non
         except AudioError as error:
             reasons.setdefault(i, str(error))
             continue
+        if info.frames == 0:
+            reasons.setdefault(i, "holds no samples")
         seconds[i] = info.seconds
         check.rates[info.sampling_rate] += 1
         check.channels[info.channels] += 1

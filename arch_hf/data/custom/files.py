@@ -74,11 +74,11 @@ def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
     for entry in entries:
         if entry.name.startswith(".") or entry.name == "__MACOSX":
             continue
-        if entry.is_dir():
+        if os.path.isdir(entry.path):
             real = os.path.realpath(entry.path)
             if real not in above:
                 yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
-        elif entry.is_file():
+        elif os.path.isfile(entry.path) or entry.is_symlink():  # a link to nothing is a clip that is missing
             yield prefix + entry.name
 
 
@@ -92,6 +92,10 @@ def read_tree(tree: Tree, dataset_id: str, audio_column: str | None = None) -> R
     lists = metadata or [path for path in tree.lists if "/" not in path] or list(tree.lists)
     rows = {path: read_list(tree.root / path) for path in lists}
     naming = {path: part for path, part in rows.items() if file_column(part, audio_column)}
+    if not naming:  # a list of the classes may lie above those of the files
+        rows |= {path: read_list(tree.root / path) for path in tree.lists if path not in rows}
+        naming = {path: part for path, part in rows.items() if file_column(part, audio_column)}
+    _refuse_lists_of_splits(metadata, tree.lists)
     if naming:
         return _from_lists(tree, naming, audio_column, dataset_id)
     if not tree.audio:
@@ -102,6 +106,19 @@ def read_tree(tree: Tree, dataset_id: str, audio_column: str | None = None) -> R
         return _from_sidecars(tree, sidecars, dataset_id)
     refuse_unread(tree.root, tree.audio, rows, tree.others)
     return _from_folders(tree, dataset_id)
+
+
+def _refuse_lists_of_splits(metadata: Sequence[str], lists: Sequence[str]) -> None:
+    """Refuse lists that are called like splits beside a metadata.csv: that is read, and says nothing of them."""
+    splits = [path for path in lists if path not in metadata and is_split_name(_last(path).rpartition(".")[0])]
+    if metadata and splits:
+        raise UserError(
+            f"{metadata[0]} is read, and {shown(splits, 2)} would not be: take the one or the others out of the folder"
+        )
+
+
+def _last(path: str) -> str:
+    return path.rpartition("/")[2]
 
 
 # Folders of classes
@@ -143,6 +160,12 @@ def _place_of_splits(folders: Sequence[list[str]]) -> int | None:
 
 
 def _refuse_splits_as_classes(names: set[str]) -> None:
+    splits = [name for name in sorted(names) if is_split_name(name)]
+    if len(splits) > 1 and {"train", "training"} & {name.lower() for name in splits}:
+        others = sorted(names - set(splits))
+        raise UserError(
+            f"the folders {shown(splits)} are called like splits, and {shown(others)} like none: take the others out of the folder"
+        )
     words = {word for words in SPLIT_NAMES.values() for word in words}
     if len(names) > 1 and all(words & set(re.split(r"[^a-z]+", name.lower())) for name in names):
         raise UserError(
@@ -177,6 +200,10 @@ def _from_lists(tree: Tree, lists: dict[str, list[dict]], flag: str | None, data
     named: dict[str, list[str | None]] = {}
     for path, part in lists.items():
         column = str(file_column(part, flag))
+        if (first := str(file_column(next(iter(lists.values())), flag))) != column:
+            raise UserError(
+                f"{next(iter(lists))} names its files in the column {first}, {path} in {column}: call them alike"
+            )
         named[path] = [None if row[column] is None else files.find(path, str(row[column])) for row in part]
         rows.setdefault(_split_of_list(path, list(lists)), []).extend(
             row | {column: _cell(tree.root, file)} for row, file in zip(part, named[path], strict=True)
@@ -269,8 +296,8 @@ def _cell(root: Path, path: str | None) -> dict[str, Any]:
 
 def _raw(tree: Tree, dataset_id: str, rows: dict[str, list[dict]], features: dict[str, Any]) -> RawDataset:
     splits = {}
+    columns = list(dict.fromkeys(name for part in rows.values() for row in part for name in row))
     for split, part in rows.items():
-        columns = list(dict.fromkeys(name for row in part for name in row))
         splits[split] = _dataset(tree, split, {name: [row.get(name) for row in part] for name in columns}, features)
     return RawDataset(dataset_id, splits, base=str(tree.root))
 

@@ -64,8 +64,10 @@ def read_labels(
     Names are aligned: where splits order their classes otherwise, the first split's order holds.
     """
     cells: dict[str, list] = {}
+    values = {split: raw.column(split, column) for split in raw.splits}
+    together = [value for part in values.values() for value in part]
     for split, part in raw.splits.items():
-        named = _named(raw.column(split, column), part.features[column], column, separator, findings)
+        named = _named(values[split], together, part.features[column], column, separator, findings)
         if named is None:
             return None
         cells[split] = named
@@ -101,7 +103,7 @@ class _Flaw:
 def _indices(cell: Any, position: Mapping[str, int], nothing: Any) -> Any:
     if isinstance(cell, _Flaw):
         return nothing
-    return sorted({position[name] for name in cell}) if isinstance(cell, tuple) else position[cell]
+    return position[cell] if nothing == 0 else sorted({position[name] for name in _each(cell)})
 
 
 def _note_flaws(labels: Labels, column: str, cells: Mapping[str, list], findings: Findings) -> None:
@@ -135,21 +137,28 @@ def _each(cell: Any) -> Sequence[str]:
     return () if isinstance(cell, _Flaw) else cell if isinstance(cell, tuple) else (cell,)
 
 
-def _named(values: list, feature: Any, column: str, separator: str | None, findings: Findings) -> list | None:
-    """Each cell as the name of its class, a tuple of names, or a flaw."""
+def _named(
+    values: list, together: list, feature: Any, column: str, separator: str | None, findings: Findings
+) -> list | None:
+    """Each cell of a split as the name of its class, a tuple of names, or a flaw. What the cells are is told from those of all splits
+    `together`: a split may happen to hold clips of one label only."""
     if isinstance(feature, ClassLabel):
         return [_one_class(value, feature.names) for value in values]
     if isinstance(feature, _LISTS):
-        return _lists(values, feature.feature, column, findings)
+        return _lists(values, together, feature.feature, column, findings)
     dtype = getattr(feature, "dtype", "") if isinstance(feature, Value) else ""
     if dtype in _TEXTS:
-        separator = separator or _separator(values, column, findings)
+        texts = [value for value in together if isinstance(value, str)]
+        separator = separator or _separator(texts, column, findings)
         if separator:
             return [_split(value, separator) for value in values]
-        return [_text(value) for value in values]
+        one = _text_of_number if _are_numbers(texts) else _text
+        return [one(value) for value in values]
     if dtype == "bool" or re.match(r"u?int", dtype):
         return [_number(value) for value in values]
-    if dtype.startswith("float") and all(value is None or value != value or value == int(value) for value in values):
+    if dtype.startswith("float") and all(
+        value is None or value != value or float(value).is_integer() for value in values
+    ):
         return [_number(None if value is None or value != value else int(value)) for value in values]
     findings.problem(
         f"the label column {column} holds {dtype or 'no classes'}: it takes classes, texts, whole numbers, or lists of them"
@@ -169,16 +178,27 @@ def _text(value: str | None) -> Any:
     return value.strip() if value and value.strip() else _Flaw("no label")
 
 
+def _are_numbers(texts: list) -> bool:
+    """Whether all texts are whole numbers, as a csv holds them: also as 1.0, which pandas writes where the column has gaps."""
+    texts = [text.strip() for text in texts if text.strip() and text.strip().lower() != "nan"]
+    return bool(texts) and all(re.fullmatch(r"-?\d+(\.0*)?", text) for text in texts)
+
+
+def _text_of_number(value: str | None) -> Any:
+    text = (value or "").strip().partition(".")[0]
+    return _Flaw("no label") if text.lower() in ("", "nan") else _Flaw(f"label {text}") if text[0] == "-" else text
+
+
 def _number(value: int | bool | None) -> Any:
     if value is None:
         return _Flaw("no label")
     return _Flaw(f"label {value}") if value < 0 else str(value)
 
 
-def _separator(values: list, column: str, findings: Findings) -> str | None:
+def _separator(texts: list[str], column: str, findings: Findings) -> str | None:
     """What parts several labels in one text: only in a column whose name says that there are several."""
     for sign in (",", ";", "|"):
-        parted = sum(sign in (value or "") for value in values)
+        parted = sum(sign in text for text in texts)
         if parted and column.rpartition(".")[2].lower() in _SEVERAL_NAMES:
             return sign
         if parted:
@@ -196,7 +216,7 @@ def _split(value: str | None, separator: str) -> Any:
     return tuple(part.strip() for part in value.split(separator) if part.strip())
 
 
-def _lists(values: list, inner: Any, column: str, findings: Findings) -> list | None:
+def _lists(values: list, together: list, inner: Any, column: str, findings: Findings) -> list | None:
     """Lists of class indices, of names, of numbers, or of ones and zeros for each class."""
     dtype = getattr(inner, "dtype", "")
     if isinstance(inner, ClassLabel):
@@ -209,9 +229,10 @@ def _lists(values: list, inner: Any, column: str, findings: Findings) -> list | 
             f"the label column {column} holds lists of {dtype or 'lists'}: it takes names, indices, or ones and zeros"
         )
         return None
-    if _is_multi_hot(values, dtype):
+    together = [value for value in together if isinstance(value, list)]
+    if _is_multi_hot(together, dtype):
         findings.note(
-            f"{column}: taken as ones and zeros for {len(next(v for v in values if v))} classes, named by their places"
+            f"{column}: taken as ones and zeros for {len(next(v for v in together if v))} classes, named by their places"
         )
         return [
             _Flaw("no label") if value is None else _Flaw("a label of the list is empty") if None in value

@@ -15,7 +15,7 @@ from arch_hf.errors import UserError
 AUDIO_ENDINGS = frozenset(
     f".{ending}"
     for ending in "wav wave flac ogg oga opus mp3 mp2 aif aiff aifc au snd caf w64 rf64 sph nist voc ircam sf svx avr pvf paf htk "
-    "m4a mp4 aac wma webm mka amr ape wv".split()
+    "m4a m4b mp4 3gp aac ac3 wma webm mka mpga amr ape wv tta spx".split()
 )
 LIST_ENDINGS = (".csv", ".tsv", ".jsonl")
 _TEXT_ENDINGS = (".json", ".txt", ".lst")  # that may be lists, and are not read as such
@@ -53,6 +53,9 @@ def read_list(path: Path) -> list[dict[str, Any]]:
     reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     if any(os.path.splitext(name)[1].lower() in AUDIO_ENDINGS for name in reader.fieldnames or ()):
         raise UserError(f"{path}: its first line names a file: put a header above it, such as path{delimiter}label")
+    names = reader.fieldnames or ()
+    if twice := [name for name in dict.fromkeys(names) if list(names).count(name) > 1]:
+        raise UserError(f"{path}: two columns are called {twice[0]!r}: rename one")
     rows = []
     try:
         for row in reader:
@@ -95,7 +98,8 @@ class FilesOfLists:
     """
 
     def __init__(self, root: Path, audio: Sequence[str]):
-        self._root, self._resolved, self._audio = root, root.resolve(), frozenset(audio)
+        self._root, self._audio = root, frozenset(audio)
+        self._roots = (root.resolve(), os.path.abspath(root))  # a link to the folder is as good as the folder
         self._by_last_part: dict[str, list[str]] = defaultdict(list)
         for path in audio:
             last = path.rpartition("/")[2]
@@ -109,8 +113,8 @@ class FilesOfLists:
             UserError: if the name may be more than one of the files.
         """
         if os.path.isabs(name):
-            relative = os.path.relpath(name, self._resolved)
-            return relative.replace(os.sep, "/") if not relative.startswith("..") else name
+            paths = [os.path.relpath(name, root).replace(os.sep, "/") for root in self._roots]
+            return next((path for path in paths if path.split("/")[0] != ".."), name)
         beside, from_root = self._paths(of_list, name)
         for path in (beside, from_root):
             if path in self._audio or (self._root / path).exists():

@@ -10,7 +10,7 @@ from arch_hf.data.custom.audio_column import choose_audio
 from arch_hf.data.custom.columns import as_text, choose_folds, choose_groups, choose_ids, describe_columns
 from arch_hf.data.custom.labels import Labels, choose_label, describe_labels, read_labels
 from arch_hf.data.custom.options import ReadingOptions
-from arch_hf.data.custom.raw import Findings, RawDataset
+from arch_hf.data.custom.raw import Findings, RawDataset, shown
 from arch_hf.data.custom.splits import SplitPlan, plan_splits
 from arch_hf.data.spec import Corpus
 
@@ -29,6 +29,8 @@ class Recognised:
 def recognise(raw: RawDataset, options: ReadingOptions, findings: Findings) -> Recognised | None:
     """Tell which column is what, and which clips train and test. None where something is wrong: `findings` say what, all of it at once."""
     there = f"{raw.id} has the columns {describe_columns(raw.features)} and the splits {', '.join(raw.splits)}"
+    if not _have_the_same_columns(raw, findings):
+        return None
     audio = choose_audio(raw.features, options.audio_column, there, findings)
     others = {name: feature for name, feature in raw.features.items() if name != audio}
     label = choose_label(others, options.label_column, there, findings)
@@ -50,6 +52,17 @@ def recognise(raw: RawDataset, options: ReadingOptions, findings: Findings) -> R
     columns = {"audio": audio, "label": label, "fold": fold, "group": group, "clip_id": clip_id}
     _note_choice(raw, columns, labels, plans, findings)
     return Recognised(_our_dataset(raw, columns, labels, plans), _facts(raw, labels, plans), columns)
+
+
+def _have_the_same_columns(raw: RawDataset, findings: Findings) -> bool:
+    first, *others = raw.splits
+    for split in others:
+        if differ := sorted(set(raw.features) ^ set(raw.splits[split].features)):
+            findings.problem(
+                f"the splits {first} and {split} have other columns: {shown(differ)} {'is' if len(differ) == 1 else 'are'} in one alone"
+            )
+            return False
+    return True
 
 
 def _leave_out(raw: RawDataset, column: str, names: Sequence[str], findings: Findings) -> RawDataset:

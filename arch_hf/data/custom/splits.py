@@ -31,7 +31,7 @@ def plan_splits(
             return []
         return _used(raw, [SplitPlan(ours, named[ours]) for ours in SPLIT_NAMES if ours in named], findings)
     if fold_column is None:
-        folds = sorted((name for name in splits if re.fullmatch(r"fold_?\d+", name)), key=number_in)
+        folds = sorted((name for name in splits if re.fullmatch(r"fold[_\- ]*\d+", name.lower())), key=number_in)
         if len(folds) > 1:
             return _used(raw, [SplitPlan(f"fold_{i}", name) for i, name in enumerate(folds, 1)], findings)
         ours = {name: _ours(name) for name in splits}
@@ -93,6 +93,15 @@ def _by_column(values: list[str | None], source: str, column: str, findings: Fin
         if unused:
             findings.note(f"{column}: not used are the clips of {shown(unused)}")
         parts = {ours: parts[ours] for ours in SPLIT_NAMES if ours in parts}
+    elif set(parts) == {"train", "validation"} and len(present) == 2:
+        findings.note(f"{column}: there is no test split: {parts['validation']} is the test set")
+        parts = {"train": parts["train"], "test": parts["validation"]}
+    elif parts:
+        findings.problem(
+            f"the column {column} says {shown(present)}: cannot tell which clips train and which test; call them train and test, or "
+            "--fold_column none"
+        )
+        return []
     else:
         parts = {f"fold_{i}": value for i, value in enumerate(present, 1)}
     of_clips = np.asarray(values)
