@@ -118,6 +118,22 @@ def test_a_mac_s_resource_fork_beside_a_file_is_not_read(tmp_path):
     assert len(load_audio(path, 16000)) > 7000 and audio_info(path).frames > 7000
 
 
+def test_a_tag_with_a_footer_and_a_chunk_of_odd_size_are_passed_over_whole():
+    clip = encode_wav(noisy(), 16000)
+    tag = b"ID3\x04\0\x10\0\0\0\x14" + bytes(20) + b"3DI\x04\0\x10\0\0\0\x14"
+    np.testing.assert_array_equal(decode(tag + clip)[0], decode(clip)[0])
+    noted = clip[:12] + b"note" + struct.pack("<I", 3) + b"abc\0" + clip[12:]
+    noted = noted[:4] + struct.pack("<I", len(noted) - 8) + noted[8:]
+    np.testing.assert_array_equal(decode(noted)[0], decode(clip)[0])
+
+
+def test_a_flac_that_promises_more_than_32_bits_can_say_is_cut():
+    clip = bytearray(encode_flac(noisy(), 16000))
+    clip[21] |= 1  # the 33rd bit of the number of samples
+    with pytest.raises(AudioError, match="truncated: the header promises 4294983296 samples, the file holds 16000"):
+        decode(bytes(clip))
+
+
 # Lengths that the header does not know, or does not say
 
 

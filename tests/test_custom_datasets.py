@@ -18,10 +18,12 @@ import pyarrow.parquet as pq
 import pytest
 from datasets import Audio, ClassLabel, Dataset, DatasetDict, DatasetInfo, Features, List, Value
 
-from arch_hf.audio import encode_wav
+from arch_hf.audio import decode, encode_wav
 from arch_hf.cli import main
 from arch_hf.data import load_corpus
+from arch_hf.data.audio_cell import encoded_audio
 from arch_hf.data.check import check_dataset, report
+from arch_hf.data.limit import spread
 from arch_hf.errors import UserError
 from arch_hf.evaluate import evaluate_model
 from arch_hf.results.result import Result
@@ -892,3 +894,27 @@ def test_a_check_names_a_clip_without_samples():
     sounds()
     Path("sounds/owl/90.wav").write_bytes(encode_wav(np.zeros(0, np.float32), 16000))
     assert check_dataset("sounds").unusable == [("owl/90.wav", "holds no samples")]
+
+
+def test_samples_are_read_with_their_channels_first_or_last():
+    channels = np.stack([tone(0), tone(1)])
+    first, last = ({"array": array.tolist(), "sampling_rate": 16000} for array in (channels, channels.T))
+    assert encoded_audio(first) == encoded_audio(last)
+    np.testing.assert_array_equal(decode(encoded_audio(first))[0], channels.mean(0))
+
+
+def test_of_two_splits_of_one_meaning_the_first_is_taken_and_the_other_named():
+    part = Dataset.from_list([{"audio": cell(i), "label": CLASSES[i % 2]} for i in range(6)])
+    splits = {"train": part, "training": part.select(range(2)), "test": part.select(range(4))}
+    DatasetDict(splits).save_to_disk("some")
+    data = load_corpus("some")
+    assert data.corpus.splits == {"train": 6, "test": 4} and "not used: the splits training (2 clips)" in data.notes[0]
+
+
+def test_a_limit_counts_a_clip_for_its_rarest_label_and_keeps_what_is_wrong_with_it():
+    labels = [[0], [0], [0, 1], [0], [], [0]]
+    rows = {"labels": labels, "audio": [cell(i) for i in range(6)]}
+    assert spread(Dataset.from_dict(rows), 3).tolist() == [0, 2, 4]
+    parquet("some", lambda i: {"audio": cell(i), "label": [1, 1, 1, None, 0, 1, 0, 1][i % 8]})
+    some = load_corpus("some", limit=4)
+    assert [some.table.clip_id[i] for i in some.flaws] == ["train-000003", "test-000003"]
