@@ -1,6 +1,7 @@
 """Audio on its way to pretraining: what is found, prepared, planned and read."""
 
 import io
+import itertools
 import json
 import os
 import pickle
@@ -20,7 +21,7 @@ from pretraining_runs import SMALL
 from arch_hf.audio import encode_flac, encode_wav, load_audio
 from arch_hf.cli import main as arch_hf
 from arch_hf.errors import AudioError, UserError
-from arch_hf.pretraining import prepare_audio, shards, sources
+from arch_hf.pretraining import kmeans, prepare_audio, shards, sources
 from arch_hf.pretraining.batching import Batches, Plan, group_by_length
 from arch_hf.pretraining.clips import Clip, Clips, fingerprint_of, write_index
 from arch_hf.pretraining.loading import load_batches
@@ -176,6 +177,9 @@ def test_a_csv_of_segments_and_a_dataset_are_prepared(pile, tmp_path, capsys):
         (["{pile}", "--workers", "0"], "--workers is 0: give 1 or more"),
         (["{pile}", "--max_seconds", "0"], "give a number above 0"),
         (["{tmp}/bad.csv"], "a csv of segments has the columns path,start,end"),
+        (["{tmp}/nan.csv"], "line 2: expected a path, and start before end"),
+        (["{tmp}/begin.csv"], "no column 'start'"),
+        (["{pile}", "{pile}"], "is in two of them"),
         (["{tmp}/broken"], "none of 1 clips could be used, the first because: truncated"),
     ],
 )
@@ -184,6 +188,8 @@ def test_a_mistake_in_preparing_is_one_line(flags, message, pile, tmp_path, caps
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken/a.wav").write_bytes(encode_wav(noise(9000), 16000)[:9000])
     (tmp_path / "bad.csv").write_text("YTID,0,10,x\n")
+    (tmp_path / "nan.csv").write_text("path,start,end\na.wav,nan,\n")
+    (tmp_path / "begin.csv").write_text("path,begin,end\na.wav,1,2\n")
     words = [flag.format(tmp=tmp_path, pile=pile) for flag in flags]
     try:
         status = arch_hf(["prepare-audio", *words, "--output_dir", str(tmp_path / "out")])
@@ -337,6 +343,13 @@ def test_folders_are_searched_and_what_cannot_be_used_is_named(tmp_path):
         index_folders([str(tmp_path / "nowhere")], 0.2, tmp_path / "x.arrow")
 
 
+def test_a_link_in_a_circle_gives_no_clip_twice(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/a.wav").write_bytes(encode_wav(noise(9000), 16000))
+    (tmp_path / "in/again").symlink_to(tmp_path)
+    assert [name for _, name in sources.find_files([str(tmp_path)])[0]] == ["in/a.wav"]
+
+
 def test_audiosets_segment_lists_choose_the_clips(tmp_path):
     lines = ["# Segments csv", "# num_ytids=3", "# YTID, start_seconds, end_seconds, positive_labels"]
     lines += [f'{name}, 30.000, 40.000, "/m/09x0r,/m/05zppz"' for name in ("--aE2O5G5WE", "-0DdlOuIFUI", "YYYYYYYYYYY")]
@@ -359,3 +372,20 @@ def test_names_that_are_no_unicode_are_kept(tmp_path):
     prepare_audio.prepare_audio(Source((str(tmp_path / "in"),)), tmp_path / "out", workers=1)
     clips = Clips([tmp_path / "out"])
     assert clips[0].name == name and soundfile.info(io.BytesIO(clips.read(clips[0]))).frames == 8000
+
+
+def test_all_processes_keep_the_place_behind_the_whole_step(prepared):
+    clips, recipe = Clips([prepared]), get_recipe("hubert", "tiny", [*SMALL, "micro_batches=4"])
+    plans = [list(itertools.islice(Plan(clips, recipe, 0, rank, 2), 2)) for rank in (0, 1)]
+    assert {json.dumps(planned.position) for plan in plans for planned in plan} == {json.dumps(plans[1][1].position)}
+
+
+def test_the_clustering_hears_its_share_in_an_order_of_its_own(prepared):
+    clips = Clips([prepared])
+    recipe = get_recipe("hubert", "tiny", [*SMALL, "micro_batches=1", "micro_batch_clips=1", "kmeans_share=0.3"])
+    sample, seconds = kmeans._sample(clips, recipe, 0)
+    heard = [planned for _, planned in sample]
+    longest = recipe.crop_seconds
+    assert 0.3 * seconds <= sum(planned.samples for planned in heard) / 16000 < 0.3 * seconds + longest
+    first = list(itertools.islice(Plan(clips, recipe, 0), len(heard)))
+    assert [list(one.clips) for one in heard] != [list(one.clips) for one in first]

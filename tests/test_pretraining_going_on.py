@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from transformers import AutoModel
 
 from arch_hf.errors import UserError
 from arch_hf.pretraining import checkpoints, loop
+from arch_hf.pretraining.recorder import Recorder
 from arch_hf.pretraining.records import read_rows
 from arch_hf.pretraining.step import judge
 
@@ -272,3 +274,8 @@ def test_an_overflow_at_the_smallest_scale_is_the_models():
     assert judge(row, Scaler(8.0)) == {"kept": False, "not_finite": False, "overflow": True, "loss_scale": 8.0}
     assert judge(row, Scaler(0.5))["not_finite"] and judge({**row, "loss": float("nan")}, Scaler(8.0))["not_finite"]
     assert judge({"loss": 1.0, "gradient_norm": 2.0}, Scaler(8.0))["kept"]
+
+
+def test_a_checkpoint_keeps_how_many_steps_in_a_row_did_not_count():
+    recorder = mock.Mock(**{"metrics.pending": [], "not_finite.in_a_row": 4})
+    assert Recorder.state(recorder)["in_a_row"] == 4

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -30,8 +31,8 @@ from pretraining_runs import (
 from transformers import AutoFeatureExtractor, AutoModel, HubertModel, Wav2Vec2Model
 
 from arch_hf.cli import main
-from arch_hf.errors import UserError
-from arch_hf.pretraining import checkpoints, kmeans, prepare_audio
+from arch_hf.errors import AudioError, UserError
+from arch_hf.pretraining import batching, checkpoints, kmeans, loop, prepare_audio, validation
 from arch_hf.pretraining.clips import Clips
 from arch_hf.pretraining.labels import CachedLabels
 from arch_hf.pretraining.prepare_audio import Source
@@ -270,6 +271,11 @@ def test_a_full_disk_is_told_and_the_last_checkpoint_stays(audio, tmp_path, monk
         (["--audio", "{audio}", "--audio_config", "full"], "go with a dataset"),
         (["--audio", "{audio}", "--dry_run", "abacus"], "known are v100"),
         (["--audio", "{prepared}", "{audio}"], "is prepared audio, and the others are not"),
+        (["--audio", "{prepared}", "{audio}", "--dry_run"], "is prepared audio, and the others are not"),
+        (["--audio", "{audio}", "--valid", "{prepared}", "{empty}"], "is prepared audio, and the others are not"),
+        (["--audio", "{audio}", "--valid", "{prepared}"], "12 of its clips are in --audio too"),
+        (["--audio", "{audio}", "--seed", "4294967296"], "must be below"),
+        (["--audio", "{audio}", "--set", "layers=0", "--set", "clusters=6"], "layers=0: must be above 0"),
     ],
 )
 def test_a_users_mistake_is_one_line(flags, message, audio, prepared, tmp_path, capsys):
@@ -337,3 +343,37 @@ def test_pretraining_runs_as_a_module_under_torchrun(audio, tmp_path):
     done = subprocess.run(command, capture_output=True, text=True, env=env, cwd=tmp_path, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out/model.safetensors").is_file()
+
+
+def test_a_card_tells_the_step_of_its_weights_and_names_of_any_kind(tmp_path):
+    strange = make_audio(tmp_path / os.fsdecode(b"\xe9"), 4)
+    out = tmp_path / "out"
+    train(options(strange, out, "wav2vec2", max_steps=3, log_every=3, export_every=2))
+    assert "Not finished: step 2 of 3" in (out / "exports/step-0000002/README.md").read_text()
+    with pytest.raises(UserError, match="has 3 steps behind it"):
+        train(options(strange, out, "wav2vec2", max_steps=2, resume=True))
+
+
+def test_a_run_whose_audio_is_gone_stops_and_measures_nothing(audio, tmp_path, monkeypatch):
+    def gone(clips, clip):
+        raise AudioError("no such file")
+
+    run = options(audio, tmp_path / "out", "wav2vec2", max_steps=20, valid=[str(make_audio(tmp_path / "valid", 3, 7))])
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="no clip of 10 steps in a row could be used"):
+        patch.setattr(batching, "read_clip", gone)
+        train(dataclasses.replace(run, valid=None))
+    assert {row["loss"] for row in rows_of(tmp_path / "out") if "loss" in row} == {None}
+    accelerator = mock.Mock(process_index=0, num_processes=1)
+    monkeypatch.setattr(batching, "read_clip", gone)
+    recipe = loop.open_run(dataclasses.replace(run, output_dir=tmp_path / "other"), {}).recipe
+    training = mock.Mock(accelerator=accelerator, recipe=recipe)
+    clips = Clips([tmp_path / "other/valid.arrow"])
+    monkeypatch.setattr(validation, "gather_object", list)
+    assert validation.validate(training, clips, 0) == {"valid_skipped": 3.0}
+
+
+def test_a_run_of_mfcc_targets_takes_no_others(audio, tmp_path):
+    run = options(audio, tmp_path, max_steps=2, save_every=2)
+    train(run)
+    with pytest.raises(UserError, match="begun with MFCC targets"):
+        train(dataclasses.replace(run, resume=True, targets_from=str(audio)))

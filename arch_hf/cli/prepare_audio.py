@@ -25,6 +25,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument(
         "--segments",
         nargs="+",
+        action="extend",
         default=[],
         metavar="CSV",
         help="AudioSet's segment lists: only these clips of the folders",

@@ -24,6 +24,7 @@ def add_parser(subparsers) -> None:
     add(
         "--audio",
         nargs="+",
+        action="extend",
         required=True,
         metavar="FOLDER_OR_DATASET",
         help="folders that arch-hf prepare-audio made, folders of audio files, or one dataset (Hub id or folder), which is prepared first",
@@ -35,7 +36,15 @@ def add_parser(subparsers) -> None:
         action="store_true",
         help="go on from the last checkpoint in OUT, if any; what steers the run may change",
     )
-    add("--set", nargs="+", default=[], dest="overrides", metavar="NAME=VALUE", help="change numbers of the recipe")
+    add(
+        "--set",
+        nargs="+",
+        action="extend",
+        default=[],
+        dest="overrides",
+        metavar="NAME=VALUE",
+        help="change numbers of the recipe",
+    )
     add("--seed", type=whole_number(0), help="(default 0)")
     add(
         "--dry_run",
@@ -61,7 +70,13 @@ def _add_targets(add) -> None:
 
 
 def _add_data(add) -> None:
-    add("--segments", nargs="+", metavar="CSV", help="AudioSet's segment lists: take only these clips of the folders")
+    add(
+        "--segments",
+        nargs="+",
+        action="extend",
+        metavar="CSV",
+        help="AudioSet's segment lists: take only these clips of the folders",
+    )
     add("--audio_config", help="the dataset's configuration, as AudioSet's balanced, unbalanced, full")
     add("--audio_split", help="the dataset's split (default train)")
     add(
@@ -69,10 +84,17 @@ def _add_data(add) -> None:
         type=whole_number(0),
         help="decoding processes for each training process (default: its cores; 1 without a GPU)",
     )
-    add("--valid", nargs="+", metavar="FOLDER", help="held-out audio: the objective on it is measured as training goes")
+    add(
+        "--valid",
+        nargs="+",
+        action="extend",
+        metavar="FOLDER",
+        help="held-out audio: the objective on it is measured as training goes",
+    )
     add(
         "--probe",
         nargs="+",
+        action="extend",
         metavar="CORPUS",
         help="small corpora: the main job's score on them is measured as training goes",
     )
@@ -89,7 +111,7 @@ def _add_records(add) -> None:
         help="also write OUT/exports/step-N for AutoModel on the way",
     )
     add("--log_every", type=whole_number(1), metavar="STEPS", help="steps to a line of the curve (default 10)")
-    add("--log_with", nargs="+", choices=TRACKERS, default=[], help="accelerate's trackers")
+    add("--log_with", nargs="+", action="extend", choices=TRACKERS, default=[], help="accelerate's trackers")
     add("--gradient_checkpointing", action="store_true", default=None, help="less memory for more time")
 
 

@@ -19,10 +19,9 @@ CURVE_LINES = 12
 TITLES = {"wav2vec2": "wav2vec 2.0", "hubert": "HuBERT"}
 
 
-def model_card(run: Run, rows: list[dict], plotted: bool) -> str:
-    """The card as Markdown. Folders are named by their last part only: where they lay is nobody's business."""
+def model_card(run: Run, rows: list[dict], step: int, plotted: bool) -> str:
+    """The card of a model after `step` steps, as Markdown. Folders are named by their last part only: where they lay is nobody's business."""
     name, recipe = run.out.resolve().name, run.recipe
-    step = max((row["step"] for row in rows), default=0)
     unfinished = "" if step >= recipe.max_steps else f" **Not finished: step {step} of {recipe.max_steps}.**"
     lines = [
         "---",
@@ -67,7 +66,7 @@ def _section(title: str, lines: list[str]) -> list[str]:
 
 def _audio_names(run: Run) -> str:
     names = [name.rstrip("/") for name in run.audio]
-    return ", ".join(f"`{Path(name).name if Path(name).exists() else name}`" for name in names)
+    return ", ".join(f"`{Path(name).resolve().name if Path(name).exists() else name}`" for name in names)
 
 
 def _data(run: Run, rows: list[dict]) -> list[str]:
@@ -107,7 +106,9 @@ def _training(run: Run, rows: list[dict]) -> list[str]:
         lines.append(f"- at the end: {_values(trained[-1], '')}")
     held_out = [row for row in rows if "valid_loss" in row]
     if held_out:
-        lines.append(f"- on held-out clips, at step {held_out[-1]['step']}: {_values(held_out[-1], 'valid_')}")
+        lines.append(
+            f"- on held-out clips, at step {held_out[-1]['step']}: {_values(held_out[-1], 'valid_')}{_without(held_out[-1])}"
+        )
     for row in [row for row in rows if any(name.startswith("probe_") for name in row)][-1:]:
         scores = ", ".join(f"{k[6:]} {100 * v:.2f}" for k, v in row.items() if k.startswith("probe_"))
         lines.append(f"- probe at step {row['step']} (arch-v1, percent): {scores}")
@@ -115,6 +116,10 @@ def _training(run: Run, rows: list[dict]) -> list[str]:
         f"- torch {torch.__version__}, transformers {transformers.__version__}, Python {platform.python_version()}"
     )
     return lines
+
+
+def _without(row: dict) -> str:
+    return f", without {row['valid_skipped']:.0f} clips that could not be used" if row.get("valid_skipped") else ""
 
 
 def _values(row: dict, prefix: str) -> str:

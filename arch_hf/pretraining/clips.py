@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 
-from arch_hf.errors import AudioError
+from arch_hf.errors import AudioError, UserError
 from arch_hf.pretraining.recipes import SAMPLING_RATE
 
 INDEX = "clips.arrow"
@@ -77,7 +77,7 @@ class Clips:
 
     def __init__(self, indices: list[Path]):
         self.indices = [path / INDEX if path.is_dir() else path for path in map(Path, indices)]
-        tables = [pa.ipc.open_file(pa.memory_map(str(path))).read_all() for path in self.indices]
+        tables = [_map(path) for path in self.indices]
         self._tables = tables
         self._starts = np.cumsum([0, *(len(table) for table in tables)])
         lengths = [_numbers(table["samples"]) for table in tables]
@@ -137,6 +137,15 @@ class Clips:
     def __del__(self):
         for descriptor in getattr(self, "_open", {}).values():
             os.close(descriptor)
+
+
+def _map(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid):
+        raise UserError(
+            f"{path} is missing or damaged; where it is prepared audio, arch-hf prepare-audio makes it anew"
+        ) from None
 
 
 def _numbers(column: pa.Array | pa.ChunkedArray) -> np.ndarray:

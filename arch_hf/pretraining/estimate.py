@@ -174,7 +174,12 @@ def dry_run(options: Options, gpu: str | None) -> str:
 def _clips(options: Options, recipe: Recipe) -> Clips:
     prepared = [Path(name) for name in options.audio if shards.read_manifest(Path(name))]
     if prepared:
-        return Clips(prepared)
+        if len(prepared) < len(options.audio):
+            raise UserError(f"--audio: {prepared[0]} is prepared audio, and the others are not: prepare them too")
+        clips = Clips(prepared)
+        if int(clips.samples.max(initial=0)) < round(recipe.min_seconds * SAMPLING_RATE):
+            raise UserError(f"--audio: all of {len(clips)} clips are below {recipe.min_seconds:g} s")
+        return clips
     if sources.is_dataset(options.audio):
         raise UserError(
             f"--dry_run: how long the clips of {options.audio[0]} are is known once arch-hf prepare-audio has prepared it"

@@ -28,8 +28,8 @@ def save_encoder(objective: Objective, recipe: Recipe, folder: Path) -> None:
         save_file(head, folder / "hubert_head.safetensors")
 
 
-def export(objective: Objective, run: Run, rows: list[dict], folder: Path) -> None:
-    """Write the checkpoint into `folder`: each file whole, the card last.
+def export(objective: Objective, run: Run, rows: list[dict], step: int, folder: Path) -> None:
+    """Write the checkpoint of `step` into `folder`: each file whole, the card last.
 
     Raises:
         UserError: if the folder cannot take it. The last training checkpoint stays, to resume from.
@@ -39,7 +39,7 @@ def export(objective: Objective, run: Run, rows: list[dict], folder: Path) -> No
         shutil.rmtree(aside, ignore_errors=True)
         save_encoder(objective, run.recipe, aside)
         plotted = plot_curves(rows, aside / "curves.png")
-        (aside / "README.md").write_text(model_card(run, rows, plotted), encoding="utf-8")
+        (aside / "README.md").write_text(model_card(run, rows, step, plotted), "utf-8", "replace")
         for path in sorted(aside.iterdir(), key=lambda path: path.name == "README.md"):
             os.replace(path, folder / path.name)
         aside.rmdir()

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from accelerate import Accelerator
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.numpy import load_file, save_file
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
@@ -62,7 +62,10 @@ def fit_targets(
 def _fitted(path: Path, fingerprint: str) -> bool:
     if not path.exists():
         return False
-    before = read_about(path).get("fingerprint")
+    try:
+        before = read_about(path).get("fingerprint")
+    except SafetensorError:
+        raise UserError(f"{path} is damaged: put it back, or begin anew in another --output_dir") from None
     if before != fingerprint:
         raise UserError(
             f"--resume: the targets of {path.parent} were made of another model (weights {before}, now {fingerprint})"

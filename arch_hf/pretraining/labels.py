@@ -67,7 +67,7 @@ def label_all(accelerator: Accelerator, label: ClusterTargets, clips: Clips, out
     folder = out / FOLDER
     on_main(accelerator, _begin, folder, label, clips)
     blocks = range(accelerator.process_index, len(clips.blocks) - 1, accelerator.num_processes)
-    missing = [block for block in blocks if not _path(folder, block).exists()]
+    missing = [block for block in blocks if not _is_whole(folder, clips, block)]
     with progress_bar("labelling", len(missing), accelerator.is_main_process, unit="shard") as bar:
         for block in missing:
             _label_block(block, label, clips, folder, workers, accelerator.device)
@@ -94,6 +94,13 @@ def _begin(folder: Path, label: ClusterTargets, clips: Clips) -> None:
 
 def _path(folder: Path, block: int) -> Path:
     return folder / f"{block:06d}.npy"
+
+
+def _is_whole(folder: Path, clips: Clips, block: int) -> bool:
+    try:
+        return np.load(_path(folder, block), mmap_mode="r").shape == (_starts(clips, block)[-1],)
+    except (OSError, ValueError):
+        return False
 
 
 def _starts(clips: Clips, block: int) -> np.ndarray:

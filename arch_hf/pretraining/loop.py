@@ -107,7 +107,7 @@ def train(accelerator: Accelerator, run: Run, workers: int) -> bool:
                 owed = False
             if settings.export_every and _due(step, settings.export_every, False):
                 folder = out / EXPORTS / f"step-{step + 1:07d}"
-                on_main(accelerator, export, training.objective, run, recorder.metrics.rows, folder)
+                on_main(accelerator, export, training.objective, run, recorder.metrics.rows, step + 1, folder)
                 recorder.event(f"exported to {folder}")
             if outcome.stop and not last:
                 on_main(accelerator, add_event, out, {"step": step + 1, "event": "stopped by SIGTERM"})
@@ -116,7 +116,7 @@ def train(accelerator: Accelerator, run: Run, workers: int) -> bool:
                 )
                 return False
 
-    on_main(accelerator, export, training.objective, run, recorder.metrics.rows, out)
+    on_main(accelerator, export, training.objective, run, recorder.metrics.rows, recipe.max_steps, out)
     return True
 
 

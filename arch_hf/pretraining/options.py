@@ -71,6 +71,8 @@ class Options:
         for name, smallest in least.items():
             if getattr(self, name) is not None and getattr(self, name) < smallest:
                 raise UserError(f"--{name} {getattr(self, name)}: must be {smallest} or more")
+        if self.seed is not None and self.seed >= 1 << 32:
+            raise UserError(f"--seed {self.seed}: must be below {1 << 32}")
         if self.objective != "hubert":
             for name in ("targets_from", "layer", "cache_targets"):
                 if getattr(self, name):

@@ -7,6 +7,7 @@ eight each on 8, and 64 in turn on one.
 
 import dataclasses
 import difflib
+import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -303,19 +304,52 @@ def _parse(text: str, value: str, like):
         raise UserError(f"--set {text}: expected a value like {like}") from None
 
 
+_MAY_BE_0 = (
+    "feature_gradient_scale", "feature_penalty", "mask_start", "diversity_weight", "target_layer", "min_seconds",
+    "micro_batch_clips", "warmup_fraction", "adam_epsilon", "weight_decay", "max_gradient_norm",
+)  # fmt: skip
+_AT_MOST_1 = ("mask_start", "kmeans_share", "warmup_fraction", "gumbel_decay")
+_BELOW_1 = ("dropout", "feature_dropout", "layer_drop", "beta1", "beta2")  # and may be 0
+_MOST_SECONDS = 86_400.0  # of a crop or a micro-batch: a day
+
+
 def _check(recipe: Recipe) -> None:
-    positive = ["layers", "heads", "hidden_size", "mask_length", "clusters", "kmeans_share", "kmeans_frames"]
-    positive += ["kmeans_starts", "crop_seconds", "micro_batch_seconds", "micro_batches", "max_steps", "learning_rate"]
-    for name in positive:
-        if not getattr(recipe, name) > 0:
-            raise UserError(f"--set {name}={getattr(recipe, name)}: must be above 0")
-    not_negative = ["micro_batch_clips", "min_seconds", "warmup_fraction", "max_gradient_norm", "weight_decay"]
-    for name in [*not_negative, "mask_start", "target_layer"]:
-        if not getattr(recipe, name) >= 0:
-            raise UserError(f"--set {name}={getattr(recipe, name)}: must be 0 or more")
+    for field in dataclasses.fields(recipe):
+        name, value = field.name, getattr(recipe, field.name)
+        if isinstance(value, bool | str):
+            continue
+        problem = _beyond(name, value)
+        if problem:
+            shown = ",".join(map(str, value)) if isinstance(value, tuple) else value
+            raise UserError(f"--set {name}={shown}: must be {problem}")
     if len(recipe.conv_dim) != len(CONV_KERNEL):
         raise UserError(f"--set conv_dim: {len(CONV_KERNEL)} widths are needed, {len(recipe.conv_dim)} were given")
     if recipe.hidden_size % recipe.heads:
         raise UserError(f"hidden_size {recipe.hidden_size} does not divide into {recipe.heads} heads")
+    if recipe.hidden_size % recipe.positional_groups:
+        raise UserError(
+            f"hidden_size {recipe.hidden_size} does not divide into {recipe.positional_groups} positional_groups"
+        )
+    if recipe.code_dim % recipe.codebooks:
+        raise UserError(f"code_dim {recipe.code_dim} does not divide into {recipe.codebooks} codebooks")
     if recipe.crop_seconds < recipe.min_seconds:
         raise UserError(f"crop_seconds {recipe.crop_seconds} is below min_seconds {recipe.min_seconds}")
+
+
+def _beyond(name: str, value) -> str | None:
+    """What a number must be and is not, or None."""
+    if isinstance(value, tuple):
+        return None if all(part > 0 for part in value) else "above 0 each"
+    if not math.isfinite(value):
+        return "finite"
+    if name in _BELOW_1:
+        return None if 0 <= value < 1 else "0 or more and below 1"
+    if name in _MAY_BE_0 and value < 0:
+        return "0 or more"
+    if name not in _MAY_BE_0 and value <= 0:
+        return "above 0"
+    if name in _AT_MOST_1 and value > 1:
+        return "at most 1"
+    if name.endswith("_seconds") and value > _MOST_SECONDS:
+        return f"at most {_MOST_SECONDS:g}"
+    return None

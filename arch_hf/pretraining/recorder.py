@@ -25,6 +25,7 @@ class Recorder:
         self.log = Log(run.out, is_main)
         self.bar = tqdm(disable=True)
         self.first = state["step"]
+        self.unread = False  # whether no clip of the last step that did not count could be used
 
     def __enter__(self) -> "Recorder":
         recipe, accelerator = self.run.recipe, self.accelerator
@@ -54,7 +55,11 @@ class Recorder:
         problem = None
         if row["not_finite"]:
             problem = self.not_finite.add(step, row["loss"], row["gradient_norm"], outcome.suspects)
-            self.log.event(f"step {step} is not finite and changes nothing; its clips: {', '.join(outcome.suspects)}")
+            self.unread = row["audio_seconds"] == 0
+            if problem and self.unread:
+                problem = f"no clip of {self.not_finite.in_a_row} steps in a row could be used (skipped.jsonl says why)"
+            what = "had no clip that could be used" if self.unread else "is not finite"
+            self.log.event(f"step {step} {what} and changes nothing; its clips: {', '.join(outcome.suspects)}")
         elif row["kept"]:
             self.not_finite.in_a_row = 0
         if self.metrics.add(row, complete=last or step % self.run.settings.log_every == 0):
@@ -93,5 +98,7 @@ class Recorder:
         return {"pending": self.metrics.pending, "in_a_row": self.not_finite.in_a_row}
 
     def advice(self) -> str:
+        if self.unread:
+            return "Mend the audio, then --resume"
         rate = self.run.recipe.learning_rate
         return f"Go on from there with a lower rate: --resume --set learning_rate={rate / 3:.1g}"

@@ -147,7 +147,7 @@ class Log:
         if not self.is_main:
             return
         line = f"{time.strftime('%Y-%m-%d %H:%M:%S')} {text}"
-        with self.path.open("a", encoding="utf-8") as file:
+        with self.path.open("a", encoding="utf-8", errors="replace") as file:  # names that are no Unicode
             file.write(line + "\n")
         if not sys.stderr.isatty():
             say(line, file=sys.stderr)

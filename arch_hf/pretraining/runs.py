@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from arch_hf.errors import UserError
+import numpy as np
+
+from arch_hf.errors import AudioError, UserError
 from arch_hf.files import write_atomically
 from arch_hf.pretraining import checkpoints, shards, sources
+from arch_hf.pretraining.batching import read_clip
 from arch_hf.pretraining.clips import INDEX, Clip, Clips, fingerprint_of, write_index
 from arch_hf.pretraining.kmeans import CENTROIDS
 from arch_hf.pretraining.labels import FOLDER as TARGETS
@@ -71,6 +75,8 @@ def open_run(options: Options, start: dict) -> Run:
     Skipped(out, True).add(skipped)
     valid = _find_valid(settings.valid, recipe, indices, out) if settings.valid else None
     step = checkpoints.newest_whole(out, lambda event: record["history"].append(event)) if going_on else None
+    if step is not None and recipe.max_steps < step:
+        raise UserError(f"--max_steps {recipe.max_steps}: {out} has {step} steps behind it already")
     steering = _steering(recipe, settings, options.audio) | start
     changed = {
         name: [record["steering"].get(name), value]
@@ -137,6 +143,10 @@ def _recipe_before(record: dict, options: Options) -> Recipe:
     fields = {field.name for field in dataclasses.fields(Recipe)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields}
     recipe = override(Recipe(**values), options.overrides)
+    if options.targets_from and not recipe.target_layer:
+        raise UserError(
+            f"--resume: {options.output_dir} was begun with MFCC targets; --targets_from begins another run, in another --output_dir"
+        )
     changes: dict[str, Any] = {} if options.max_steps is None else {"max_steps": options.max_steps}
     if options.layer is not None:
         changes["target_layer"] = options.layer
@@ -190,7 +200,8 @@ def _find_audio(options: Options, recipe: Recipe, before: list[str] | None) -> t
         if options.segments:
             raise UserError("--segments goes with folders of clips, not with a dataset")
         folder = out / "audio"
-        if before == [_absolute(name) for name in audio] and shards.read_manifest(folder):
+        told = options.audio_config or options.audio_split
+        if not told and before == [_absolute(name) for name in audio] and shards.read_manifest(folder):
             return [folder], []
         say(
             f"{audio[0]} is prepared into {folder} first; arch-hf prepare-audio does so beforehand, for any number of runs"
@@ -199,7 +210,7 @@ def _find_audio(options: Options, recipe: Recipe, before: list[str] | None) -> t
         return [folder], _short_ones(Clips([folder]), recipe)
     if options.audio_config or options.audio_split:
         raise UserError("--audio_config and --audio_split go with a dataset, not with files")
-    if before == [_absolute(name) for name in audio] and (out / INDEX).exists():
+    if not options.segments and before == [_absolute(name) for name in audio] and (out / INDEX).exists():
         return [out / INDEX], []
     return [out / NEW_INDEX], index_folders(audio, recipe.min_seconds, out / NEW_INDEX, options.segments)
 
@@ -244,17 +255,43 @@ def _short_ones(clips: Clips, recipe: Recipe) -> list[tuple[str, str]]:
 
 def _find_valid(names: list[str], recipe: Recipe, training: list[Path], out: Path) -> list[Path]:
     """The indices of the held-out audio: prepared folders, or files."""
-    if all(shards.read_manifest(Path(name)) for name in names):
-        indices = [Path(name) for name in names]
-        _short_ones(Clips(indices), recipe)
-    else:
-        indices = [out / "valid.arrow"]
-        index_folders(names, recipe.min_seconds, indices[0])
+    prepared = [Path(name) for name in names if shards.read_manifest(Path(name))]
+    if prepared and len(prepared) < len(names):
+        raise UserError(f"--valid: {prepared[0]} is prepared audio, and the others are not: prepare them too")
+    indices = prepared or [out / "valid.arrow"]
+    skipped = _short_ones(Clips(indices), recipe) if prepared else index_folders(names, recipe.min_seconds, indices[0])
+    if skipped:
+        name, reason = skipped[0]
+        say(f"note: {len(skipped)} held-out clips cannot be used, the first: {name} ({reason})")
     held_out, trained = Clips(indices), Clips(training)
-    places = {(held_out[i].file, held_out[i].offset) for i in range(len(held_out))}
-    both = sum((clip.file, clip.offset) in places for clip in map(trained.__getitem__, range(len(trained))))
+    both = _in_both(held_out, trained)
     if both or held_out.fingerprint == trained.fingerprint:
         raise UserError(
             f"--valid {' '.join(names)}: {both or len(held_out)} of its clips are in --audio too, so they are not held out"
         )
     return indices
+
+
+def _in_both(held_out: Clips, trained: Clips) -> int:
+    """How many held-out clips are trained on too: lying in the same place, or copied or prepared under the same file name."""
+    named: dict[str, list[Clip]] = {}
+    for clip in map(held_out.__getitem__, range(len(held_out))):
+        named.setdefault(os.path.basename(clip.name), []).append(clip)
+    both = set()
+    for clip in map(trained.__getitem__, range(len(trained))):
+        for other in named.get(os.path.basename(clip.name), ()):
+            if other not in both and _same_sound(held_out, other, trained, clip):
+                both.add(other)
+    return len(both)
+
+
+def _same_sound(clips: Clips, clip: Clip, others: Clips, other: Clip) -> bool:
+    if (clip.file, clip.offset) == (other.file, other.offset):
+        return True
+    if abs(clip.samples - other.samples) > 1:  # a header's length may be one off after resampling
+        return False
+    try:
+        one, two = read_clip(clips, clip), read_clip(others, other)
+    except AudioError:
+        return False
+    return len(one) == len(two) and bool(np.abs(one - two).max(initial=0) <= 1 / 32768)  # shards hold 16 bits

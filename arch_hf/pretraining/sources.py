@@ -2,6 +2,7 @@
 
 import csv
 import itertools
+import math
 import os
 import re
 from collections.abc import Iterator
@@ -61,6 +62,8 @@ def find_files(
         UserError: if a folder or list is missing, or no audio file is found.
     """
     files = sorted(itertools.chain.from_iterable(_audio_files(folder, flag, len(folders) > 1) for folder in folders))
+    if twice := next((path for (path, _), (other, _) in itertools.pairwise(files) if path == other), None):
+        raise UserError(f"{flag} {' '.join(folders)}: {twice} is in two of them")
     if not files:
         raise UserError(f"{flag} {' '.join(folders)}: no audio file found; looked for {', '.join(sorted(EXTENSIONS))}")
     if not segments:
@@ -80,7 +83,11 @@ def _audio_files(folder: str, flag: str, several: bool) -> Iterator[tuple[str, s
     if not Path(folder).is_dir():
         raise UserError(f"{flag} {folder}: no such folder")
     base = os.path.dirname(os.path.abspath(folder)) if several else os.path.abspath(folder)
-    for root, _, names in os.walk(os.path.abspath(folder), followlinks=True):
+    for root, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
+        above = {os.path.realpath(parent) for parent in (root, *map(str, Path(root).parents))}
+        folders[:] = [
+            name for name in folders if os.path.realpath(os.path.join(root, name)) not in above
+        ]  # a link in a circle
         for name in names:
             if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
                 path = os.path.join(root, name)
@@ -123,13 +130,16 @@ def read_table(path: Path) -> list[Segment]:
     """
     segments = []
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.DictReader(file)
-            if "path" not in (reader.fieldnames or ()):
-                raise ValueError("no column 'path'")
+            columns = [column.strip() for column in reader.fieldnames or ()]
+            reader.fieldnames = columns
+            if missing := [name for name in ("path", "start", "end") if name not in columns]:
+                raise ValueError(f"no column {missing[0]!r}")
             for number, row in enumerate(reader, start=2):
                 start, end = float(row.get("start") or 0), float(row["end"]) if row.get("end") else None
-                if not row["path"] or start < 0 or (end is not None and end <= start):
+                known = math.isfinite(start) and (end is None or math.isfinite(end)) and "\0" not in (row["path"] or "")
+                if not known or not row["path"] or start < 0 or (end is not None and end <= start):
                     raise ValueError(f"line {number}: expected a path, and start before end")
                 name = (
                     f"{row['path']}#{start:.3f}-{'' if end is None else f'{end:.3f}'}" if start or end else row["path"]

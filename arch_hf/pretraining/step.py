@@ -82,7 +82,8 @@ def take_step(training: Training, step: int, batches: list[MicroBatch], asked: t
         group["lr"] = rate
     # The loss is a mean over the masked frames of all processes.
     n_masked = torch.tensor([float(sum(batch.n_masked for batch in batches))], device=device).sum()
-    n_masked = accelerator.reduce(n_masked).clamp(min=1)
+    # None at all, where no clip could be used, makes loss and gradient NaN: such a step changes nothing.
+    n_masked = accelerator.reduce(n_masked)
     zero = torch.zeros((), device=device)
     sums: dict[str, torch.Tensor] = {}
     finite = []
@@ -103,7 +104,8 @@ def take_step(training: Training, step: int, batches: list[MicroBatch], asked: t
     extra = [sum(batch.seconds for batch in batches), sum(len(batch.broken) for batch in batches), *map(float, asked)]
     local = torch.stack([*sums.values(), *torch.tensor(extra, dtype=torch.float32, device=device)])
     *totals, seconds, n_broken, save, stop = accelerator.reduce(local).tolist()
-    row = {name: value / n_masked.item() for name, value in zip(sums, totals, strict=True)}
+    count = n_masked.item() or math.nan
+    row = {name: value / count for name, value in zip(sums, totals, strict=True)}
     row |= {"step": step + 1, "gradient_norm": norm, "learning_rate": rate, "audio_seconds": seconds}
     row |= judge(row, accelerator.scaler)
     if accelerator.scaler is not None or row["kept"]:
@@ -112,11 +114,13 @@ def take_step(training: Training, step: int, batches: list[MicroBatch], asked: t
 
     broken = itertools.chain.from_iterable(batch.broken for batch in batches)
     bad = [batch for batch, good in zip(batches, finite, strict=True) if row["not_finite"] and not good.item()]
-    suspects = itertools.chain.from_iterable(batch.names for batch in bad)
+    suspects = [name for batch in bad for name in batch.names]
+    if math.isnan(count):
+        suspects = [name for batch in batches for name, _ in batch.broken]
     return Outcome(
         row,
         gather_object(list(broken)) if n_broken else [],
-        sorted(set(gather_object(list(suspects)))) if row["not_finite"] else [],
+        sorted(set(gather_object(suspects))) if row["not_finite"] else [],
         save=bool(save),
         stop=bool(stop),
     )

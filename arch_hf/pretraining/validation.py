@@ -22,7 +22,8 @@ SEED = 0  # of the crops and masks, which are always the same
 def validate(training: Training, clips: Clips, workers: int) -> dict[str, float]:
     """Loss, accuracy and codebook perplexity on held-out clips, each once, always with the same crops and masks.
 
-    The clips are shared among the processes. Returns "valid_loss" and so on, averages over the masked frames.
+    The clips are shared among the processes. Returns "valid_loss" and so on, averages over the masked frames, and "valid_skipped", how many
+    clips could not be used, if any; the loss is not there if that is all of them.
     """
     accelerator = training.accelerator
     plan = Plan(clips, replace(training.recipe, micro_batches=1), SEED)
@@ -30,8 +31,9 @@ def validate(training: Training, clips: Clips, workers: int) -> dict[str, float]
     mine = itertools.islice(epoch, accelerator.process_index, None, accelerator.num_processes)
     training.model.eval()
     sums: dict[str, float] = {}
-    n_masked = 0
+    n_masked = n_broken = 0
     for batch in load_batches(clips, training.recipe, mine, workers):
+        n_broken += len(batch.broken)
         if batch.empty:
             continue
         with accelerator.autocast():
@@ -40,10 +42,13 @@ def validate(training: Training, clips: Clips, workers: int) -> dict[str, float]
         for name in ("loss", "accuracy", "codebook_perplexity"):
             sums[name] = sums.get(name, 0.0) + float(values[name])
     training.model.train()
-    parts = gather_object([(n_masked, sums)])
-    n_masked = max(1, sum(part for part, _ in parts))
-    return {
-        f"valid_{name}": sum(sums.get(name, 0.0) for _, sums in parts) / n_masked
+    parts = gather_object([(n_masked, n_broken, sums)])
+    n_masked, n_broken = (sum(part[i] for part in parts) for i in (0, 1))
+    skipped = {"valid_skipped": float(n_broken)} if n_broken else {}
+    if not n_masked:
+        return skipped
+    return skipped | {
+        f"valid_{name}": sum(sums.get(name, 0.0) for *_, sums in parts) / n_masked
         for name in ("loss", "accuracy", "codebook_perplexity")
     }
 
