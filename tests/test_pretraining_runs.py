@@ -32,10 +32,11 @@ from transformers import AutoFeatureExtractor, AutoModel, HubertModel, Wav2Vec2M
 
 from arch_hf.cli import main
 from arch_hf.errors import AudioError, UserError
-from arch_hf.pretraining import batching, checkpoints, kmeans, loop, prepare_audio, validation
+from arch_hf.pretraining import batching, card, checkpoints, kmeans, loop, prepare_audio, validation
 from arch_hf.pretraining.clips import Clips
 from arch_hf.pretraining.labels import CachedLabels
 from arch_hf.pretraining.prepare_audio import Source
+from arch_hf.pretraining.recipes import get_recipe
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -377,3 +378,27 @@ def test_a_run_of_mfcc_targets_takes_no_others(audio, tmp_path):
     train(run)
     with pytest.raises(UserError, match="begun with MFCC targets"):
         train(dataclasses.replace(run, resume=True, targets_from=str(audio)))
+
+
+def test_the_card_adds_up_what_was_heard_and_held_out_losses_are_of_all_processes(prepared, tmp_path, monkeypatch):
+    run = mock.Mock(indices=[prepared], out=tmp_path, valid=None)
+    rows = [{"audio_seconds": 3600}, {"audio_seconds": 7200}]
+    assert "- 3.00 hours heard in training, repeats included" in card._data(run, rows)
+
+    monkeypatch.setattr(validation, "gather_object", lambda parts: [*parts, (10, 0, {"loss": 70.0})])
+    values = dict.fromkeys(("loss", "accuracy", "codebook_perplexity"), 0.0)
+    training = mock.MagicMock(recipe=get_recipe("wav2vec2", "tiny", SMALL), objective=lambda *_: values)
+    training.accelerator.configure_mock(process_index=0, num_processes=1)
+    training.inputs.return_value = ()
+    clips = Clips([prepared])
+    masked = 0
+    load = validation.load_batches
+
+    def counted(*args):
+        nonlocal masked
+        for batch in load(*args):
+            masked += batch.n_masked
+            yield batch
+
+    monkeypatch.setattr(validation, "load_batches", counted)
+    assert validation.validate(training, clips, 0)["valid_loss"] == pytest.approx(70 / (masked + 10))
