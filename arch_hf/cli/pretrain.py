@@ -63,7 +63,7 @@ def _add_targets(add) -> None:
     add("--targets_from", metavar="CHECKPOINT", help="later iterations: the model whose layer is clustered")
     add(
         "--layer",
-        type=whole_number(0),
+        type=whole_number(1),
         help="that layer, 1 being the first block's output (default: 6 for base, 9 for large)",
     )
     add("--cache_targets", action="store_true", default=None, help="label all prepared audio once, before training")

@@ -52,11 +52,11 @@ def fit_targets(
         shutil.rmtree(parts, ignore_errors=True)
         parts.mkdir(parents=True)
     accelerator.wait_for_everyone()
-    chosen, heard, seconds = _hear(frames, clips, recipe, seed, (rank, world), workers, accelerator)
+    chosen, heard = _hear(frames, clips, recipe, seed, (rank, world), workers, accelerator)
     save_file(chosen, parts / f"{rank}.safetensors")
     heard = float(accelerator.reduce(torch.tensor(heard, device=accelerator.device, dtype=torch.float32)))
     accelerator.wait_for_everyone()
-    on_main(accelerator, _cluster, parts, recipe, seed, out / CENTROIDS, _about(frames, heard, seconds))
+    on_main(accelerator, _cluster, parts, recipe, seed, out / CENTROIDS, _about(frames, heard, clips.hours * 3600))
 
 
 def _fitted(path: Path, fingerprint: str) -> bool:
@@ -90,8 +90,8 @@ def _sample(clips: Clips, recipe: Recipe, seed: int) -> tuple[Iterator[tuple[int
     return take(), seconds
 
 
-def _hear(frames, clips, recipe, seed, place: tuple[int, int], workers: int, accelerator) -> tuple[dict, float, float]:
-    """This process's part of the sample: frames by the micro-batch's number, and the seconds that were heard, and all there are."""
+def _hear(frames, clips, recipe, seed, place: tuple[int, int], workers: int, accelerator) -> tuple[dict, float]:
+    """This process's part of the sample: frames by the micro-batch's number, and the seconds that were heard."""
     rank, world = place
     sample, seconds = _sample(clips, recipe, seed)
     per_second = frames.step * 50
@@ -110,10 +110,11 @@ def _hear(frames, clips, recipe, seed, place: tuple[int, int], workers: int, acc
             chosen[f"{number:09d}"] = found[torch.from_numpy(np.sort(index)).to(found.device)].cpu().numpy()
             heard += batch.seconds
             bar.update(round(batch.seconds))
-    return chosen, heard, seconds
+    return chosen, heard
 
 
 def _about(frames, heard: float, seconds: float) -> dict[str, str]:
+    """`seconds` is the audio as a whole: where clips are longer than a crop, most of it is not heard."""
     share = 100 * heard / max(seconds, 1e-9)
     return {
         "fingerprint": frames.fingerprint,

@@ -139,7 +139,7 @@ def make_accelerator(options: Options) -> Accelerator:
     """The processes that were launched, as one.
 
     Raises:
-        UserError: if fp16 is asked for on a CPU, where accelerate would silently train in fp32.
+        UserError: if fp16 is asked for on a CPU, where accelerate would silently train in fp32, or a tracker that is not installed.
     """
     accelerator = Accelerator(
         cpu=not torch.accelerator.is_available(),  # else processes launched on a machine without one run side by side, unaware
@@ -151,6 +151,8 @@ def make_accelerator(options: Options) -> Accelerator:
             InitProcessGroupKwargs(timeout=timedelta(hours=6)),  # the others wait while one process looks at the audio
         ],
     )
+    if missing := [name for name in options.log_with if name not in {str(each) for each in accelerator.log_with}]:
+        stop(accelerator, f"--log_with {missing[0]}: accelerate finds no such package; pip install {missing[0]}")
     if accelerator.mixed_precision == "fp16" and accelerator.scaler is None:
         stop(accelerator, "--mixed_precision fp16 needs a GPU: on a CPU use bf16 or no")
     if accelerator.device.type == "cpu":

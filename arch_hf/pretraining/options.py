@@ -3,7 +3,6 @@
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from arch_hf.errors import UserError
 from arch_hf.pretraining.recipes import Recipe, get_recipe
@@ -66,7 +65,7 @@ class Options:
 
     def check(self) -> None:
         """Raise UserError for numbers that make no sense, and flags that do not go together."""
-        least = {"workers": 0, "save_every": 1, "keep_checkpoints": 1, "log_every": 1, "layer": 0, "seed": 0}
+        least = {"workers": 0, "save_every": 1, "keep_checkpoints": 1, "log_every": 1, "layer": 1, "seed": 0}
         least |= {"max_steps": 1, "valid_every": 1, "export_every": 1}
         for name, smallest in least.items():
             if getattr(self, name) is not None and getattr(self, name) < smallest:
@@ -87,13 +86,20 @@ class Options:
 
 def recipe_of(options: Options) -> Recipe:
     """The recipe by its name, with what the options change of it."""
-    changes: dict[str, Any] = {} if options.max_steps is None else {"max_steps": options.max_steps}
     if options.layer is not None and not options.targets_from:
         raise UserError("--layer goes with --targets_from: the model whose layer is clustered")
-    if options.targets_from and options.layer is not None:
-        changes["target_layer"] = options.layer
-    recipe = get_recipe(options.objective, options.size, options.overrides, bool(options.targets_from))
-    return dataclasses.replace(recipe, **changes)
+    recipe = get_recipe(options.objective, options.size, overrides_of(options), bool(options.targets_from))
+    if options.objective == "hubert" and bool(recipe.target_layer) != bool(options.targets_from):
+        raise UserError(
+            f"--set target_layer={recipe.target_layer}: give --targets_from CHECKPOINT --layer N, or none of both"
+        )
+    return recipe
+
+
+def overrides_of(options: Options) -> tuple[str, ...]:
+    """What the options change of a recipe, each as "name=value"."""
+    flags = {"max_steps": options.max_steps, "target_layer": options.layer}
+    return (*options.overrides, *(f"{name}={value}" for name, value in flags.items() if value is not None))
 
 
 def advice(recipe: Recipe) -> list[str]:

@@ -8,6 +8,7 @@ eight each on 8, and 64 in turn on one.
 import dataclasses
 import difflib
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -262,10 +263,13 @@ def get_recipe(
         >>> get_recipe("hubert", "base", later_iteration=True).clusters
         500
     """
+    return override(_published(objective, size, later_iteration), overrides)
+
+
+def _published(objective: str, size: str, later_iteration: bool) -> Recipe:
     recipe = RECIPES[objective, size]
-    if later_iteration:
-        recipe = dataclasses.replace(recipe, **LATER_ITERATIONS[size])
-    return override(recipe, overrides)
+    later = LATER_ITERATIONS[size] if later_iteration and objective == "hubert" else {}
+    return dataclasses.replace(recipe, **later)
 
 
 def override(recipe: Recipe, overrides: list[str] | tuple[str, ...]) -> Recipe:
@@ -285,12 +289,16 @@ def override(recipe: Recipe, overrides: list[str] | tuple[str, ...]) -> Recipe:
                 f"--set {text}: no number called {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
         changes[name] = _parse(text, value, getattr(recipe, name))
-    changes = {name: value for name, value in changes.items() if value != getattr(recipe, name)}
-    if changes:
-        changed = ", ".join(f"{name} {value}" for name, value in changes.items())
-        recipe = dataclasses.replace(recipe, **changes, source=f"{recipe.source}, changed: {changed}")
+    recipe = dataclasses.replace(recipe, **changes)
     _check(recipe)
-    return recipe
+    return dataclasses.replace(recipe, source=_source(recipe, fields))
+
+
+def _source(recipe: Recipe, names: Iterable[str]) -> str:
+    """Where a recipe's numbers come from, and each that is another than there."""
+    published = _published(recipe.objective, recipe.size, bool(recipe.target_layer))
+    changed = [f"{name} {getattr(recipe, name)}" for name in names if getattr(recipe, name) != getattr(published, name)]
+    return published.source + (f", changed: {', '.join(changed)}" if changed else "")
 
 
 def _parse(text: str, value: str, like):

@@ -6,7 +6,7 @@ from accelerate import Accelerator
 from tqdm import tqdm
 
 from arch_hf.pretraining.curves import plot_curves
-from arch_hf.pretraining.records import EXPLODED, Log, Metrics, NotFinite, Skipped, describe_line
+from arch_hf.pretraining.records import EXPLODED, Log, Metrics, NotFinite, Skipped
 from arch_hf.pretraining.runs import Run
 from arch_hf.pretraining.step import Outcome
 
@@ -66,10 +66,8 @@ class Recorder:
             line = self.metrics.last
             self._track(line)
             self.bar.set_postfix({k: f"{line[k]:.3g}" for k in SHOWN if line.get(k) is not None}, refresh=False)
-            self.log.step(line, self.run.recipe.max_steps)
+            self.log.step(line, self.run.recipe.max_steps, at_once=last)
             problem = problem or self.metrics.exploded()
-        if last and not problem:
-            self.log.event(describe_line(self.metrics.last, self.run.recipe.max_steps))
         return problem
 
     def add_validation(self, step: int, values: dict[str, float]) -> None:

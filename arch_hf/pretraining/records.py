@@ -152,9 +152,9 @@ class Log:
         if not sys.stderr.isatty():
             say(line, file=sys.stderr)
 
-    def step(self, line: dict, max_steps: int) -> None:
-        """Tell a line of the curve, if the last one was told long enough ago."""
-        if not self.is_main or time.monotonic() - self.last < self.seconds:
+    def step(self, line: dict, max_steps: int, at_once: bool = False) -> None:
+        """Tell a line of the curve, if the last one was told long enough ago or it is wanted `at_once`."""
+        if not self.is_main or (time.monotonic() - self.last < self.seconds and not at_once):
             return
         self.last = time.monotonic()
         self.event(describe_line(line, max_steps))

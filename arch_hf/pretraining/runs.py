@@ -6,7 +6,6 @@ import os
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -17,10 +16,11 @@ from arch_hf.pretraining.batching import read_clip
 from arch_hf.pretraining.clips import INDEX, Clip, Clips, fingerprint_of, write_index
 from arch_hf.pretraining.kmeans import CENTROIDS
 from arch_hf.pretraining.labels import FOLDER as TARGETS
-from arch_hf.pretraining.options import DEFINING, STEERING, Options, Settings, advice, recipe_of
+from arch_hf.pretraining.options import DEFINING, STEERING, Options, Settings, advice, overrides_of, recipe_of
 from arch_hf.pretraining.prepare_audio import Source, prepare_audio
 from arch_hf.pretraining.recipes import SAMPLING_RATE, Recipe, override
 from arch_hf.pretraining.records import Skipped
+from arch_hf.pretraining.targets import LayerFrames
 from arch_hf.terminal import say
 
 RECORD, NEW_INDEX = "run.json", ".clips.new.arrow"
@@ -65,6 +65,8 @@ def open_run(options: Options, start: dict) -> Run:
     record: dict = before if before and going_on else {"configuration": {}, "steering": {}, "history": []}
     settings = options.settings({**record["configuration"], **record["steering"]})
     recipe = _recipe_before(record, options) if going_on else recipe_of(options)
+    if recipe.target_layer:  # before anything is written: what cannot be read, or has no such layer, is refused
+        LayerFrames(str(settings.targets_from), recipe.target_layer)
     if not going_on:
         _clear(out)
     indices, skipped = _find_audio(options, recipe, record["steering"].get("audio"))
@@ -142,15 +144,12 @@ def _recipe_before(record: dict, options: Options) -> Recipe:
         )
     fields = {field.name for field in dataclasses.fields(Recipe)}
     values = {name: tuple(v) if isinstance(v, list) else v for name, v in values.items() if name in fields}
-    recipe = override(Recipe(**values), options.overrides)
+    recipe = override(Recipe(**values), overrides_of(options))
     if options.targets_from and not recipe.target_layer:
         raise UserError(
             f"--resume: {options.output_dir} was begun with MFCC targets; --targets_from begins another run, in another --output_dir"
         )
-    changes: dict[str, Any] = {} if options.max_steps is None else {"max_steps": options.max_steps}
-    if options.layer is not None:
-        changes["target_layer"] = options.layer
-    return dataclasses.replace(recipe, **changes)
+    return recipe
 
 
 def _configuration(recipe: Recipe, settings: Settings, indices: list[Path]) -> dict:

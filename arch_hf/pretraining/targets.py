@@ -11,6 +11,7 @@ from functools import cache
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from transformers import AutoFeatureExtractor, AutoModel
 from transformers.audio_utils import mel_filter_bank, window_function
 
@@ -88,7 +89,7 @@ class LayerFrames:
         try:
             model = AutoModel.from_pretrained(checkpoint)
             self.normalise = AutoFeatureExtractor.from_pretrained(checkpoint).do_normalize
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, SafetensorError) as error:
             raise UserError(
                 f"--targets_from {checkpoint}: no checkpoint could be read there ({str(error).splitlines()[0]})"
             ) from None
