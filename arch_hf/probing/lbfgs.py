@@ -7,8 +7,9 @@ import torch
 from arch_hf.errors import UserError
 
 MEMORY = 10  # steps that an estimate of the curvature remembers
-TOLERANCE = 1e-10  # a function is minimised when a step promises to lower it by less than this fraction of it
+TOLERANCE = 1e-9  # a function is minimised when a step promises to lower it by less than this fraction of it
 MOST_STEPS = 5_000
+REFRESH = 100  # steps after which the second derivative is looked at anew: far from where it began, it says little
 SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo)
 
 Evaluate = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
@@ -18,7 +19,7 @@ Precondition = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 def minimise(
     evaluate: Evaluate,
     start: torch.Tensor,
-    precondition: Precondition,
+    precondition_at: Callable[[torch.Tensor, torch.Tensor], Precondition],
     rescale: bool = True,
     tolerance: float = TOLERANCE,
 ) -> torch.Tensor:
@@ -29,8 +30,9 @@ def minimise(
     Args:
         evaluate: from points float64 [some, n] and int64 [some], which functions they belong to, to values [some] and gradients [some, n].
         start: float64 [functions, n], where to begin.
-        precondition: from gradients [some, n] and their functions to steps: about the inverse of the second derivative, positive definite.
-        rescale: whether `precondition` is known but for a factor, which is then told from the last step.
+        precondition_at: from points and their functions, as `evaluate` takes them, to a function of gradients [some, n] and their functions,
+            some of these: about the inverse of the second derivative there, positive definite.
+        rescale: whether that is known but for a factor, which is then told from the last step.
         tolerance: a function is done when the next step promises to lower it by less than this fraction of its value.
 
     Returns:
@@ -44,16 +46,17 @@ def minimise(
         >>> def bowls(x, which):
         ...     away = x - centres[which]
         ...     return 1 + away.square().sum(1), 2 * away
-        >>> minimise(bowls, torch.zeros_like(centres), lambda gradient, which: gradient)
+        >>> minimise(bowls, torch.zeros_like(centres), lambda point, which: lambda gradient, which: gradient)
         tensor([[ 1.0000,  2.0000],
                 [-3.0000,  0.5000]], dtype=torch.float64)
     """
     solution, which = start.clone(), torch.arange(len(start), device=start.device)
     point, memory = start, _Memory(start)
     value, gradient = evaluate(point, which)
+    precondition = precondition_at(point, which)
     direction = -precondition(gradient, which)
     length, slope = torch.ones_like(value), (gradient * direction).sum(1)
-    for _ in range(MOST_STEPS):
+    for step in range(1, MOST_STEPS + 1):
         done = -slope / 2 <= tolerance * value
         if done.any():
             solution[which[done]] = point[done]
@@ -72,6 +75,8 @@ def minimise(
         column = accepted[:, None]
         point, value = torch.where(column, trial, point), torch.where(accepted, new_value, value)
         gradient = torch.where(column, new_gradient, gradient)
+        if step % REFRESH == 0:
+            precondition = precondition_at(point, which)
         direction = torch.where(column, -memory.apply(gradient, which, precondition, rescale), direction)
         length, slope = torch.where(accepted, 1.0, length / 2), (gradient * direction).sum(1)
     raise UserError(f"the probe was not solved in {MOST_STEPS} steps: check the encoder's output")

@@ -10,7 +10,7 @@ convex: there is one minimum, and it does not matter what finds it.
 
 Here all folds, layers and classes step together, in float64 and on one copy of the embeddings of each layer: a clip that does not belong to a set
 has weight 0 in it, and the standardisation of a set goes into its coefficients. They are begun at the greatest strength, and each next one begins
-where the last one ended.
+where the last ones point to.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from arch_hf.probing.lbfgs import minimise
+from arch_hf.probing.lbfgs import TOLERANCE, minimise
 
 NEVER = 1e4  # minus this is the score of a class that no clip of the set has, plus this of one that all have (of several labels)
 FLAT = 1e-6  # a dimension whose deviation in a set is less than this part of that over all clips says nothing there
@@ -183,11 +183,14 @@ class Regressions:
             return coefficients.view(len(self.sets), self.data.n_classes, -1).mT
         return coefficients.view(len(self.sets), -1, self.data.n_classes)
 
-    def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
+    def solve(self, start: torch.Tensor, strengths: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
         """The optimum of every problem at the strength of its set, float64 [sets]."""
-        steps = self._preconditioner(start, strengths)
         return minimise(
-            lambda x, which: self._evaluate(x, which, strengths), start, steps, rescale=self.data.multi_label
+            lambda x, which: self._evaluate(x, which, strengths),
+            start,
+            lambda x, which: self._preconditioner(x, which, strengths),
+            rescale=self.data.multi_label,
+            tolerance=tolerance,
         )
 
     def linear(self, coefficients: torch.Tensor, position: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -287,22 +290,22 @@ class Regressions:
         scores *= (weights / total)[..., None]
         return loss, scores.scatter_add_(-1, own, -weights[..., None])
 
-    def _preconditioner(self, start: torch.Tensor, strengths: torch.Tensor) -> Callable:
-        """About the inverse of each set's second derivative at `start`: that of the mean over its classes."""
+    def _preconditioner(
+        self, coefficients: torch.Tensor, which: torch.Tensor, strengths: torch.Tensor
+    ) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
+        """About the inverse of the second derivative of each set of these problems: that of the mean over its classes, of those that are there."""
         width = self.data.dim + 1
-        inverses = []
-        everything = torch.arange(len(self.set_of), device=self.data.device)
-        shared = self._shared(start.view(len(start), width, self.outputs), self.set_of)
-        for block, part in self._parts(self.set_of):
-            for one, second in zip(
-                block.sets, self._second_derivatives(block, shared[part], everything[part]), strict=True
-            ):
+        inverses: dict[int, torch.Tensor] = {}
+        set_of = self.set_of[which]
+        shared = self._shared(coefficients.view(len(which), width, self.outputs), set_of)
+        for block, part in self._parts(set_of):
+            for one, second in self._second_derivatives(block, shared[part], which[part]):
                 scale, mean = self.scale[one], self.mean[one]
                 second[:-1] = (second[:-1] - mean[:, None] * second[-1]) * scale[:, None]
                 second[:, :-1] = (second[:, :-1] - second[:, -1:] * mean) * scale
                 second.diagonal()[:-1] += strengths[one]
                 second[-1, -1] += 1e-12  # of a set of one class
-                inverses.append(torch.cholesky_inverse(torch.linalg.cholesky(second)))
+                inverses[one] = torch.cholesky_inverse(torch.linalg.cholesky(second))
 
         def apply(gradients: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
             steps, sets = torch.empty_like(gradients), self.set_of[which]
@@ -316,21 +319,32 @@ class Regressions:
 
         return apply
 
-    def _second_derivatives(self, block: _Block, shared: torch.Tensor, which: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Of each set of the block by the shared copy's coefficients, mean over the classes: [dim + 1, dim + 1]."""
+    def _second_derivatives(
+        self, block: _Block, shared: torch.Tensor, which: torch.Tensor
+    ) -> Iterator[tuple[int, torch.Tensor]]:
+        """By the coefficients for the shared copy, of each set that these problems of a block belong to: its number, and the mean over the problems'
+        classes, [dim + 1, dim + 1]."""
         width = shared.shape[1]
         matrix = shared.transpose(0, 1).reshape(width, -1)
-        curvature = torch.empty_like(block.weights)
+        sets, counts = torch.unique_consecutive(self.set_of[which], return_counts=True)
+        columns = sets - block.sets.start
+        curvature = block.weights.new_empty(len(block.inputs), len(sets))
         for rows in self._chunks(block, matrix.shape[1]):
-            scores = (block.inputs[rows] @ matrix).view(-1, len(block.sets), self.data.n_classes)
-            likely = scores.sigmoid_() if self.data.multi_label else scores.softmax(-1)
-            curvature[rows] = (likely - likely.square()).mean(-1) * block.weights[rows]
-        for column in range(len(block.sets)):
+            scores = block.inputs[rows] @ matrix
+            if self.data.multi_label:
+                likely = scores.sigmoid_()
+                likely = (likely - likely.square()).split(counts.tolist(), dim=1)
+                means = torch.stack([of_set.mean(1) for of_set in likely], dim=1)
+            else:
+                likely = scores.view(len(scores), len(sets), -1).softmax(-1)
+                means = (likely - likely.square()).mean(-1)
+            curvature[rows] = means * block.weights[rows][:, columns]
+        for column, one in enumerate(sets.tolist()):
             second = shared.new_zeros(width, width)
             for rows in self._chunks(block, width):
                 inputs = block.inputs[rows]
                 second.addmm_((inputs * curvature[rows, column : column + 1]).T, inputs)
-            yield second
+            yield one, second
 
 
 def _blocks(data: Layers, sets: Sequence[TrainingSet]) -> Iterator[_Block]:

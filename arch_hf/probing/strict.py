@@ -19,6 +19,7 @@ from arch_hf.probing.metrics.scores import headline
 from arch_hf.probing.task import Outcome, RunKey
 from arch_hf.progress import progress_bar
 
+ROUGH = 1e-7  # how near to the optimum a validation loss is measured, as a fraction of what is minimised
 STATE_BYTES = {"cpu": 1 << 28, "cuda": 4 << 30}  # of the regressions that are solved together
 
 
@@ -37,7 +38,7 @@ class Solvable(Protocol):
 
     def start(self) -> torch.Tensor: ...
 
-    def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor: ...
+    def solve(self, start: torch.Tensor, strengths: torch.Tensor, tolerance: float = ...) -> torch.Tensor: ...
 
     def scores(self, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> torch.Tensor: ...
 
@@ -125,7 +126,7 @@ def fit(
     regressions = Regressions(data, [TrainingSet(run.layer, run.fold.train) for run in runs])
     choice = choose(regressions, [run.fold.validation for run in runs], strengths, step)
     if not once_more:
-        return Fitted(regressions, choice.coefficients, choice)
+        return Fitted(regressions, regressions.solve(choice.coefficients, choice.strengths), choice)
     everyone = [np.union1d(run.fold.train, run.fold.validation) for run in runs]
     last = Regressions(data, [TrainingSet(run.layer, clips) for run, clips in zip(runs, everyone, strict=True)])
     return Fitted(last, last.solve(last.start(choice.coefficients), choice.strengths), choice)
@@ -136,12 +137,14 @@ def choose(
 ) -> Choice:
     """Walk the strengths from the greatest to the smallest, and keep of each set the solution of the smallest validation loss."""
     n_sets = len(problems.sets)
-    coefficients = best = problems.start()
+    before = coefficients = best = problems.start()
     losses = torch.full((n_sets,), torch.inf, dtype=torch.float64)
     chosen = torch.full((n_sets,), strengths[0], dtype=torch.float64)
     for strength in strengths:
         everywhere = coefficients.new_full((n_sets,), strength)
-        coefficients = problems.solve(coefficients, everywhere)
+        # Solutions go on along the logarithm of the strength nearly as they went last.
+        onward = 2 * coefficients - before
+        before, coefficients = coefficients, problems.solve(onward, everywhere, ROUGH)
         held_out = torch.tensor(
             [validation_loss(problems, coefficients, i, clips) for i, clips in enumerate(validation)]
         )

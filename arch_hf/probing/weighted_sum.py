@@ -81,7 +81,7 @@ class Mixture:
         regression = self.regression(known[1])
         return torch.cat([regression.start(known[0]).flatten(), known[1]])[None]
 
-    def solve(self, start: torch.Tensor, strengths: torch.Tensor) -> torch.Tensor:
+    def solve(self, start: torch.Tensor, strengths: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
         """The optimum that is reached from `start`: for each weighting of the layers the regression is solved, and the weighting is moved."""
         solution, numbers = self._parts(start)
 
@@ -101,7 +101,9 @@ class Mixture:
             shares = numbers[0].softmax(0)
             return value[None], (shares * (along - (shares * along).sum()))[None]
 
-        numbers = minimise(evaluate, numbers[None], lambda gradient, _: gradient, tolerance=TOLERANCE)[0]
+        numbers = minimise(evaluate, numbers[None], lambda point, _: lambda gradient, _: gradient, tolerance=tolerance)[
+            0
+        ]
         regression = self.regression(numbers)
         return torch.cat([regression.solve(solution, strengths).flatten(), numbers])[None]
 
