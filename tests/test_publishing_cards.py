@@ -95,6 +95,17 @@ def test_own_card_writes_itself_and_keeps_what_was_there(tmp_path, capsys):
     assert path.read_text() == again
 
 
+def test_a_card_of_data_that_nobody_can_get_is_not_written(tmp_path):
+    folder = make_tiny("hubert", tmp_path / "model")
+    result = make_result("synthetic_events")
+    result["model"] = AudioEncoder.from_pretrained(str(folder)).describe()
+    save(tmp_path / "results", result)
+    told = r"^no result for the card: synthetic_events.json: their data are not on the Hub.*; put them there"
+    with pytest.raises(UserError, match=told):
+        write_card(folder, tmp_path / "results")
+    assert not (folder / "README.md").exists()
+
+
 def test_own_card_takes_no_results_of_other_weights(tmp_path):
     folder = make_tiny("hubert", tmp_path / "model")
     save(tmp_path / "results", make_result(model=str(folder)))

@@ -189,15 +189,32 @@ def _clips(options: Options, recipe: Recipe) -> Clips:
         return Clips([Path(folder)])
 
 
+def _scaled(value: float, units: dict[str, float], digits: int) -> str:
+    """In the largest of the units of which it is a quarter or more, else in the smallest; two digits where so few decimals would show none.
+
+    Example:
+        >>> [_scaled(hours, HOURS, 1) for hours in (4910.1, 0.02, 0.002)], [_scaled(gb, BYTES, 2) for gb in (1.14, 0.0034, 0)]
+        (['4,910.1 h', '1.2 min', '7.2 s'], ['1.14 GB', '3.40 MB', '0 kB'])
+    """
+    name = next((name for name, size in units.items() if value >= size / 4), [*units][-1])
+    number = value / units[name]
+    return (f"{number:,.{digits}f}" if number >= 10.0**-digits else f"{number:.2g}") + f" {name}"
+
+
+HOURS = {"h": 1.0, "min": 1 / 60, "s": 1 / 3600}
+GPU_HOURS = {f"GPU-{name}": size for name, size in {"hours": 1.0, "minutes": 1 / 60, "seconds": 1 / 3600}.items()}
+BYTES = {"GB": 1.0, "MB": 1e-3, "kB": 1e-6}
+
+
 def _data_lines(recipe: Recipe, schedule: Schedule) -> list[str]:
     steps = recipe.max_steps
     per_step = recipe.micro_batches * schedule.mean_seconds / 3600
     epochs = steps * recipe.micro_batches / schedule.micro_batches
     return [
-        f"audio: {schedule.hours:,.1f} h; {schedule.clips:,} clips in {schedule.micro_batches:,} micro-batches an epoch, "
+        f"audio: {_scaled(schedule.hours, HOURS, 1)}; {schedule.clips:,} clips in {schedule.micro_batches:,} micro-batches an epoch, "
         f"{schedule.mean_clips:.1f} clips and {schedule.mean_seconds:.1f} s each",
         f"nothing is padded; cropping to the shortest of a micro-batch leaves out {100 * schedule.cropped:.2f} %",
-        f"steps: {steps:,} of {recipe.micro_batches} micro-batches, {per_step:.3f} h of audio each: {per_step * steps:,.0f} h, {epochs:,.1f} epochs",
+        f"steps: {steps:,} of {recipe.micro_batches} micro-batches, {_scaled(per_step, HOURS, 3)} of audio each: {_scaled(per_step * steps, HOURS, 0)}, {epochs:,.1f} epochs",
     ]
 
 
@@ -214,10 +231,10 @@ def gpu_hours(recipe: Recipe, schedule: Schedule, gpu: Gpu) -> tuple[float, floa
 
 
 def _cost_lines(recipe: Recipe, schedule: Schedule, cost: Cost, name: str | None) -> list[str]:
-    memory = memory_of(recipe, schedule, cost)
+    memory, weights = memory_of(recipe, schedule, cost), cost.parameters / 1e9
     lines = [
-        f"model: {cost.parameters / 1e6:.1f} M parameters; a checkpoint has {12 * cost.parameters / 1e9:.2f} GB, an export {4 * cost.parameters / 1e9:.2f} GB",
-        f"memory on each GPU, in bf16 or fp16: about {memory:.1f} GB ({OPTIMISER_BYTES * cost.parameters / 1e9:.1f} GB of it for weights, gradients and "
+        f"model: {_scaled(cost.parameters / 1e6, {'M': 1.0, 'k': 1e-3}, 1)} parameters; a checkpoint has {_scaled(12 * weights, BYTES, 2)}, an export {_scaled(4 * weights, BYTES, 2)}",
+        f"memory on each GPU, in bf16 or fp16: about {_scaled(memory, BYTES, 1)} ({_scaled(OPTIMISER_BYTES * weights, BYTES, 1)} of it for weights, gradients and "
         "optimiser); --gradient_checkpointing lowers the rest",
         f"operations: {schedule.operations * recipe.micro_batches:.3g} a step, {schedule.operations * recipe.micro_batches * recipe.max_steps:.3g} in all",
     ]
@@ -227,9 +244,13 @@ def _cost_lines(recipe: Recipe, schedule: Schedule, cost: Cost, name: str | None
     low, high = gpu_hours(recipe, schedule, gpu)
     best, worst = UTILISATION[::-1]
     lines.append(
-        f"{name} ({gpu.tflops:g} TFLOP/s, {gpu.gigabytes:g} GB): {low:,.0f} GPU-hours at {100 * best:.0f} % of its peak, {high:,.0f} at {100 * worst:.0f} %, "
+        f"{name} ({gpu.tflops:g} TFLOP/s, {gpu.gigabytes:g} GB): {_scaled(low, GPU_HOURS, 0)} at {100 * best:.0f} % of its peak, {_scaled(high, GPU_HOURS, 0)} at {100 * worst:.0f} %, "
         "which wav2vec 2.0's own run reached on V100; on "
-        + ", ".join(f"{n}: {low / n:,.1f} to {high / n:,.1f} h" for n in (1, 8, 32) if recipe.micro_batches % n == 0)
+        + ", ".join(
+            f"{n}: {_scaled(low / n, HOURS, 1)} to {_scaled(high / n, HOURS, 1)}"
+            for n in (1, 8, 32)
+            if recipe.micro_batches % n == 0
+        )
     )
     rate = recipe.max_steps * recipe.micro_batches * schedule.mean_seconds / (low * 3600)
     lines.append(f"data, at {100 * best:.0f} %: {rate:,.0f} s of audio a second for each GPU")

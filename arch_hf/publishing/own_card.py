@@ -46,10 +46,10 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
     entries, held_back = collect(
         results_dir, f"the weights in {folder}", lambda model: model.weights_sha256 == sha, allow_incomplete
     )
+    if not entries:
+        raise UserError(f"no result for the card: {'; '.join(held_back)}")
     for reason in held_back:
         say(f"not in the card: {reason}", sys.stderr)
-    if not entries:
-        raise UserError(f"no card was written, for want of results: {'; '.join(held_back)}")
     entries = one_for_each_claim(entries)
     repo_id = repo_id or folder.resolve().name
     path = folder / "README.md"

@@ -57,11 +57,15 @@ class Plan:
             shlex.join([*again, "--missing", "--format", "table"]),
         ]
 
+    @property
+    def count(self) -> str:
+        """How many cells; those of the baseline apart, as whoever counts the results counts the others alone."""
+        return f"{len(self.cells)} cells" + (f" and {len(self.baselines)} of the baseline" if self.baselines else "")
+
     def summary(self) -> str:
         n_known = sum(cost.measured for _, cost in [*self.baselines, *self.cells])
-        total = len(self.baselines) + len(self.cells)
         known = f", {n_known} of them from speeds that were measured" if n_known else ""
-        return f"{total} cells, about {show_time(self.seconds)} in all on {self.machine}, an estimate{known}"
+        return f"{self.count}, about {show_time(self.seconds)} in all on {self.machine}, an estimate{known}"
 
 
 def show_time(seconds: float) -> str:
@@ -147,7 +151,7 @@ fi
 mkdir -p {logs}
 submit() {{ sbatch --parsable --job-name=arch-hf --output={logs}/%x-%A_%a.log {options}"$@" | cut -d ';' -f 1; }}
 {submissions}
-echo "submitted {n_cells} cells; the report comes last, as job $last: squeue --me"
+echo "submitted {count}; the report comes last, as job $last: squeue --me"
 """
 
 
@@ -181,7 +185,7 @@ def slurm_script(plan: Plan, options: str = "", at_once: int | None = None) -> s
         submissions="\n".join(submissions),
         report=report,
         check=check,
-        n_cells=len(plan.baselines) + len(plan.cells),
+        count=plan.count,
     )
 
 
