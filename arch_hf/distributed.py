@@ -40,7 +40,7 @@ class Ranks:
         device: where this process computes.
         machine: the name of this process's machine, unlike that of any other.
 
-    Example:
+    Examples:
         >>> ranks = Ranks.launched()
         >>> ranks.gather("here"), ranks.share_out([1, 2, 3], lambda mine: [2 * job for job in mine])
         (['here'], [2, 4, 6])
@@ -214,7 +214,7 @@ def find_device(name: str) -> torch.device:
     Raises:
         UserError: there is none.
 
-    Example:
+    Examples:
         >>> find_device("cpu")
         device(type='cpu')
         >>> find_device("gpu")

@@ -19,7 +19,7 @@ class UserError(Exception):
     without a traceback and exits with status 1; from Python it is an ordinary exception. No message holds a token, or a character that would
     steer a terminal.
 
-    Example:
+    Examples:
         >>> raise UserError("--limit is 0, give 1 or more")
         Traceback (most recent call last):
         arch_hf.errors.UserError: --limit is 0, give 1 or more
@@ -32,7 +32,7 @@ class UserError(Exception):
 class UserErrors(UserError):
     """Several mistakes at once; `problems` holds the line of each, and the message is all of them.
 
-    Example:
+    Examples:
         >>> raise UserErrors(["--limit is 0, give 1 or more", "unknown protocol 'x'"])
         Traceback (most recent call last):
         arch_hf.errors.UserErrors: --limit is 0, give 1 or more; unknown protocol 'x'
@@ -54,7 +54,7 @@ def all_of(*checks: Callable[[], object]) -> None:
     Raises:
         UserError: what they raised: the one, or all of them in a `UserErrors`, each once.
 
-    Example:
+    Examples:
         >>> all_of(lambda: int("3"))
     """
     problems: dict[str, None] = {}
@@ -95,7 +95,7 @@ _TOKEN_NAMES = ("HF_TOKEN", "HUGGING_FACE_HUB_TOKEN")
 def redacted(text: str) -> str:
     """A text without the token of the Hub, or any other, also where a server or a library has sent it back.
 
-    Example:
+    Examples:
         >>> redacted("PUT https://me:secret@example.org: 'Authorization: Bearer abc' is no token, hf_" + "x" * 34 + " is one")
         "PUT https://***@example.org: 'Authorization: Bearer ***' is no token, *** is one"
     """
@@ -111,7 +111,7 @@ def redacted(text: str) -> str:
 def as_user_error(error: Exception) -> UserError:
     """The error itself if a user can mend it; any other as one line that names a log file with its traceback.
 
-    Example:
+    Examples:
         >>> as_user_error(UserError("mend this"))
         UserError('mend this')
         >>> try:
@@ -141,7 +141,7 @@ def write_traceback(error: BaseException) -> Path:
 def one_line(error: BaseException) -> str:
     """What an error says, on one line of at most 300 characters.
 
-    Example:
+    Examples:
         >>> one_line(ValueError("no\\n\\n  such  thing"))
         'no such thing'
     """

@@ -95,7 +95,7 @@ def evaluate_model(
     Raises:
         UserError: an argument is wrong (all that are, at once); or, after all others were done, a model or a corpus failed.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = tempfile.mkdtemp()
         >>> result, = evaluate_model(

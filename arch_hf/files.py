@@ -16,7 +16,7 @@ DIGEST_BYTES = 16
 def shipped(folder: str) -> Path:
     """A folder that comes with the package: `dataset_scripts` or `model_cards`. A wheel holds it inside, a checkout beside the package.
 
-    Example:
+    Examples:
         >>> (shipped("dataset_scripts") / "esc50.py").is_file()
         True
     """
@@ -34,7 +34,7 @@ def default_cache_dir() -> Path:
 def audio_digest(audio: bytes) -> bytes:
     """16 bytes that identify a clip's encoded audio (BLAKE2b).
 
-    Example:
+    Examples:
         >>> audio_digest(b"RIFF").hex()
         'f9d45a7be062711cbb5ca8c8e2699db2'
     """
@@ -65,7 +65,7 @@ def write_atomically(path: Path, data: bytes) -> None:
 def checksum(*arrays: np.ndarray, text: str = "") -> str:
     """SHA-256 over arrays, their types and shapes, and a text beside them.
 
-    Example:
+    Examples:
         >>> row, column = np.zeros((1, 2), np.float32), np.zeros((2, 1), np.float32)
         >>> checksum(row) == checksum(column), checksum(row) == checksum(row.astype(np.int32)), checksum(row, text="a") == checksum(row)
         (False, False, False)

@@ -43,7 +43,7 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int =
     Raises:
         UserError: one line with the reason and what to do. It never holds the token.
 
-    Example:
+    Examples:
         >>> attempt(lambda: 3, "counting")
         3
     """
@@ -69,7 +69,7 @@ def attempt(action: Callable[[], T], doing: str, safe: str = "", attempts: int =
 def passing_fault(error: BaseException) -> str | None:
     """What kept the Hub from answering for the moment ("the Hub answers 503"); None if asking again would not help.
 
-    Example:
+    Examples:
         >>> passing_fault(ConnectionError("refused")), passing_fault(KeyError("name"))
         ('no answer (ConnectionError)', None)
     """

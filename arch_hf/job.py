@@ -208,7 +208,7 @@ def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         UserError: there is no such option; all that are not there are named.
 
-    Example:
+    Examples:
         >>> as_fields({"layers": [0, 6], "shots": [5], "cache_dir": None})
         {'layers': '0,6', 'shots': (5,), 'cache_dir': None}
     """
@@ -247,7 +247,7 @@ def jobs_for(
     Raises:
         UserError: something about them is wrong; all that is.
 
-    Example:
+    Examples:
         >>> [(job.model_id, job.protocol) for job in jobs_for(["logmel", "mfcc"], ["arch-v1", "strict"])]
         [('logmel', 'arch-v1'), ('logmel', 'strict'), ('mfcc', 'arch-v1'), ('mfcc', 'strict')]
     """

@@ -15,7 +15,7 @@ def public_name(name: str | Path) -> str:
     A folder below the current one is named by its path from there, any other by its last part and a hash of where it lies: no absolute
     path reaches a page or a card.
 
-    Example:
+    Examples:
         >>> public_name("facebook/hubert-base-ls960"), public_name("logmel")
         ('facebook/hubert-base-ls960', 'logmel')
         >>> import tempfile
@@ -37,7 +37,7 @@ def as_file_name(name: str) -> str:
     """A name as one part of a path: "/" as "__", at most `LONGEST` characters. Two names never become the same part: one that does not
     come through as it is, or holds "__" itself, ends with a hash.
 
-    Example:
+    Examples:
         >>> as_file_name("facebook/hubert-base-ls960")
         'facebook__hubert-base-ls960'
         >>> as_file_name("a/b__c"), as_file_name("a__b/c")

@@ -11,7 +11,7 @@ _UNSAFE_CATEGORIES = {"Cc", "Cf", "Zl", "Zp", "Cs", "Co", "Cn"}
 def visible(text: str) -> str:
     """The text with control, bidirectional and other invisible characters spelled out; letters of every script stay.
 
-    Example:
+    Examples:
         >>> visible("a\\nb" + chr(0x202E) + "c" + chr(27) + "[2J")
         'a\\\\x0ab\\\\u202ec\\\\x1b[2J'
     """
@@ -28,7 +28,7 @@ def _spelled(char: str) -> str:
 def say(text: object = "", file: TextIO | None = None) -> None:
     """Print lines at once, each made `visible`: to standard output, or to `file`.
 
-    Example:
+    Examples:
         >>> say("clip " + chr(7) + "1\\nclip 2")
         clip \\x071
         clip 2

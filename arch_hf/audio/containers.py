@@ -26,7 +26,7 @@ _VOC_SOUND = (1, 2, 3, 6, 9)  # samples, more of them, silence, the begin of a l
 def is_placeholder(stated: int) -> bool:
     """Whether a size in a header stands for "unknown".
 
-    Example:
+    Examples:
         >>> is_placeholder(0x7FFFF024), is_placeholder(16000)
         (True, False)
     """

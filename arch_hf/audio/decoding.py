@@ -96,7 +96,7 @@ def audio_info(source: bytes | str | Path) -> AudioInfo:
     Raises:
         AudioError: if the file is missing, empty, truncated or no audio.
 
-    Example:
+    Examples:
         >>> from arch_hf.audio import encode_wav
         >>> audio_info(encode_wav(np.zeros(8000, np.float32), 16000))
         AudioInfo(frames=8000, sampling_rate=16000, channels=1)
@@ -124,7 +124,7 @@ def decode(source: bytes | str | Path, max_samples: int | None = None) -> tuple[
     Raises:
         AudioError: if the file is missing, empty, truncated, damaged, no audio, or holds a value that is not finite.
 
-    Example:
+    Examples:
         >>> from arch_hf.audio import encode_wav
         >>> samples, rate = decode(encode_wav(np.ones((8000, 2), np.float32) * [0.5, -0.5], 16000))
         >>> samples.shape, rate, float(abs(samples).max())
@@ -144,7 +144,7 @@ def load_audio(source: bytes | str | Path, sampling_rate: int, max_seconds: floa
     Raises:
         AudioError: see `decode`; also if the clip is too short to give one sample at that rate.
 
-    Example:
+    Examples:
         >>> from arch_hf.audio import encode_wav
         >>> load_audio(encode_wav(np.zeros(44100, np.float32), 44100), 16000).shape
         (16000,)

@@ -18,7 +18,7 @@ def encode_samples(samples: np.ndarray, sampling_rate: int) -> bytes:
 
     The same samples give the same bytes: libsndfile would add the time of day.
 
-    Example:
+    Examples:
         >>> len(encode_samples(np.zeros(10, np.float32), 16000))
         98
     """
@@ -36,7 +36,7 @@ def encode_samples(samples: np.ndarray, sampling_rate: int) -> bytes:
 def encode_wav(samples: np.ndarray, sampling_rate: int) -> bytes:
     """Float samples [samples] or [samples, channels] in [-1, 1] as 16-bit WAV bytes.
 
-    Example:
+    Examples:
         >>> encode_wav(np.zeros(10, np.float32), 16000)[:4]
         b'RIFF'
     """
@@ -46,7 +46,7 @@ def encode_wav(samples: np.ndarray, sampling_rate: int) -> bytes:
 def encode_flac(samples: np.ndarray, sampling_rate: int) -> bytes:
     """Float samples [samples] or [samples, channels] in [-1, 1] as 16-bit FLAC bytes.
 
-    Example:
+    Examples:
         >>> encode_flac(np.zeros(10, np.float32), 16000)[:4]
         b'fLaC'
     """

@@ -27,7 +27,7 @@ _SIGNS: tuple[tuple[int, bytes, str], ...] = (
 def what_it_is(head: bytes) -> str | None:
     """What a file is that begins so (some hundred bytes) and holds no audio that can be read; None if nobody knows.
 
-    Example:
+    Examples:
         >>> what_it_is(b"<!DOCTYPE html><html>...")
         'an HTML page: a server answered with it in place of the audio; fetch the file again'
     """

@@ -40,7 +40,7 @@ def _frame(header: int) -> tuple[int, int]:
 def is_mpeg(head: bytes) -> bool:
     """Whether these bytes begin an MPEG audio frame.
 
-    Example:
+    Examples:
         >>> is_mpeg(bytes.fromhex("fffb9064")), is_mpeg(b"RIFF")
         (True, False)
     """

@@ -12,7 +12,7 @@ _LOOK_AHEAD = 4096
 def resample(samples: np.ndarray, from_rate: int, to_rate: int) -> np.ndarray:
     """Resample float32 [samples] with soxr "HQ"; the same rate returns the input itself.
 
-    Example:
+    Examples:
         >>> resample(np.zeros(48000, np.float32), 48000, 16000).shape
         (16000,)
     """
@@ -25,7 +25,7 @@ def samples_needed(n_out: int, from_rate: int, to_rate: int) -> int:
     """How many samples at `from_rate` decide the first `n_out` samples at `to_rate`: with these, `resample` gives them to the last bit
     as with all that follow.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> samples = rng.standard_normal(44100).astype(np.float32)
         >>> beginning = resample(samples[: samples_needed(8000, 44100, 16000)], 44100, 16000)[:8000]

@@ -18,7 +18,7 @@ class Parser(argparse.ArgumentParser):
 
     A subcommand may set `check`, a function of the parsed arguments that raises a `UserError` for what no single flag can know.
 
-    Example:
+    Examples:
         >>> parser = Parser(prog="count", example="count --limit 3")
         >>> _ = parser.add_argument("--limit", type=whole_number(1))
         >>> print(parser.format_help().splitlines()[0])
@@ -74,7 +74,7 @@ def _unknown(unknown: list[str], command: argparse.ArgumentParser) -> str:
 def whole_number(at_least: int) -> Callable[[str], int | Mistake]:
     """The type of a flag that takes a whole number.
 
-    Example:
+    Examples:
         >>> whole_number(1)("3"), str(whole_number(1)("0"))
         (3, 'is 0: give 1 or more')
     """
@@ -92,7 +92,7 @@ def whole_number(at_least: int) -> Callable[[str], int | Mistake]:
 def positive(text: str) -> float | Mistake:
     """The type of a flag that takes a number above 0.
 
-    Example:
+    Examples:
         >>> positive("2.5"), str(positive("-1"))
         (2.5, "is '-1': give a number above 0")
     """

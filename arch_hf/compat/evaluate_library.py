@@ -15,7 +15,7 @@ def find_evaluate() -> ModuleType:
     Raises:
         ModuleNotFoundError: the library is not installed.
 
-    Example:
+    Examples:
         >>> find_evaluate().Metric.__name__
         'Metric'
     """

@@ -8,7 +8,7 @@ import torch
 def without_memory() -> contextlib.AbstractContextManager | None:
     """A context in which tensors on the CPU have shapes and dtypes and no values; None where this torch has no such thing.
 
-    Example:
+    Examples:
         >>> with without_memory() or contextlib.nullcontext():
         ...     (torch.empty(30, 2) @ torch.empty(2, 7)).shape
         torch.Size([30, 7])

@@ -23,7 +23,7 @@ def adamw_step(
         rate: the learning rate of this step.
         betas, epsilon, weight_decay: as torch.optim.AdamW names them.
 
-    Example:
+    Examples:
         >>> weights, gradient, first, second = torch.ones(2), torch.tensor([1.0, -1.0]), torch.zeros(2), torch.zeros(2)
         >>> adamw_step((weights, gradient, first, second), torch.tensor(1.0), 0.1, (0.9, 0.999), 1e-8, 0.0)
         >>> weights

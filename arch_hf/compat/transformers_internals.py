@@ -10,7 +10,7 @@ def frames_of_samples(encoder: nn.Module, lengths: torch.Tensor) -> torch.Tensor
     The models have a method for it, with a private name; its formula is that of convolutions without padding, and stands here for the day on
     which the method goes.
 
-    Example:
+    Examples:
         >>> from transformers import HubertConfig, HubertModel
         >>> tiny = HubertModel(HubertConfig(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8))
         >>> frames_of_samples(tiny, torch.tensor([400, 719, 720])).tolist()

@@ -54,7 +54,7 @@ def encoded_audio(cell: Any, base: str | None = None) -> bytes:
     Raises:
         AudioError: if it holds no audio, or the file that it names is not there.
 
-    Example:
+    Examples:
         >>> encoded_audio({"bytes": b"RIFF", "path": None})
         b'RIFF'
     """

@@ -50,7 +50,7 @@ def check_dataset(
 ) -> DatasetCheck:
     """Read a dataset as the main job would, and every clip's container.
 
-    Example:
+    Examples:
         >>> check_dataset("synthetic_speech").is_fine
         True
     """

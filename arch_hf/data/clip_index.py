@@ -118,7 +118,7 @@ _FORMAT = 2  # of how seconds are told: in 1, by the header alone
 def padded_seconds(longest: float) -> float:
     """What arch-v1 pads every clip to: seconds of the longest, rounded up, at most MAX_SECONDS.
 
-    Example:
+    Examples:
         >>> padded_seconds(4.2), padded_seconds(0.3), padded_seconds(600)
         (5.0, 1.0, 30.0)
     """

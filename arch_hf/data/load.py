@@ -79,7 +79,7 @@ class CorpusData:
         means `labels`) or "arch_v1_label"; the latter falls back to the former in a corpus without it. A clip whose label cannot be used
         (`flaws`) has 0.
 
-        Example:
+        Examples:
             >>> from arch_hf.data import load_corpus
             >>> data = load_corpus("synthetic_events")
             >>> data.targets().shape == (len(data),), data.targets().dtype
@@ -202,7 +202,7 @@ def load_corpus(
     Raises:
         UserError: if there is no such corpus, it cannot be reached, or what it holds cannot be told from its columns.
 
-    Example:
+    Examples:
         >>> from arch_hf.data import load_corpus
         >>> data = load_corpus("synthetic_events", limit=20)
         >>> data.corpus.domain, data.table.split[0], len(data.audio(0)) > 1000

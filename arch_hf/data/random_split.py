@@ -8,7 +8,7 @@ SEED = 42
 def random_split(items: Sequence, held_out: float) -> tuple[list, list]:
     """(the rest, a random fraction `held_out`) of the items, as scikit-learn's train_test_split deals them with seed 42.
 
-    Example:
+    Examples:
         >>> random_split(range(10), held_out=0.2)
         ([5, 0, 7, 2, 9, 4, 3, 6], [8, 1])
     """

@@ -35,7 +35,7 @@ def get_corpus(name: str) -> Corpus:
     Raises:
         UserError: if there is no such corpus; the message names the nearest.
 
-    Example:
+    Examples:
         >>> corpus = get_corpus("esc50")
         >>> corpus.title, len(corpus.classes), sum(corpus.splits.values())
         ('ESC-50', 50, 2000)

@@ -119,7 +119,7 @@ class ClipTable:
     def select(self, positions: Sequence[int]) -> "ClipTable":
         """The same columns for some clips only, in the order given.
 
-        Example:
+        Examples:
             >>> ClipTable(["a", "b"], ["train", "test"], [None, None]).select([1]).clip_id
             ['b']
         """

@@ -88,7 +88,7 @@ def _parse(place: str) -> tuple[str, int, str]:
 def reading_order(places: list[str]) -> list[int]:
     """Positions of these clips in the order in which a stream passes them.
 
-    Example:
+    Examples:
         >>> reading_order(["b/0/audio", "a/10/audio", "a/9/audio"])
         [2, 1, 0]
     """
@@ -171,7 +171,7 @@ def identity_of_files(path: str) -> str | None:
 
     `datasets` goes by README.md alone where that describes the dataset: it would read its copy of the files of before.
 
-    Example:
+    Examples:
         >>> identity_of_files("nyu-mll/glue") is None
         True
     """

@@ -91,7 +91,7 @@ class SuiteDataset:
 def suite_names() -> tuple[str, ...]:
     """The names of all suites that come with the package.
 
-    Example:
+    Examples:
         >>> suite_names()
         ('arch', 'events', 'music', 'speech', 'synthetic', 'mteb-audio', 'maeb')
     """
@@ -105,7 +105,7 @@ def suite_datasets(name: str) -> tuple[str, ...]:
     Raises:
         UserError: there is no such suite, or its file is wrong; the message names the nearest, or the line.
 
-    Example:
+    Examples:
         >>> suite_datasets("speech")
         ('ravdess', 'audio_mnist', 'slurp', 'emovo')
         >>> suite_datasets("maeb")[:2], len(suite_datasets("mteb-audio"))
@@ -125,7 +125,7 @@ def suite_dataset(name: str) -> SuiteDataset | None:
     Raises:
         UserError: the suite has no such row.
 
-    Example:
+    Examples:
         >>> found = suite_dataset("mteb-audio:MInDS14:en-GB")
         >>> found.row.id, found.config, found.row.options(found.config)["label_column"]
         ('mteb/minds14-multilingual', 'en-GB', 'intent_class')

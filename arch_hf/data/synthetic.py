@@ -187,7 +187,7 @@ _GENERATORS = {"synthetic_events": _events, "synthetic_music": _music, "syntheti
 def generate(name: str) -> DatasetDict:
     """The splits of a synthetic corpus, in memory: about 8 MB.
 
-    Example:
+    Examples:
         >>> generate("synthetic_speech")["test"].num_rows
         60
     """

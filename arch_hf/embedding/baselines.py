@@ -29,7 +29,7 @@ def mel_filters(n_fft: int, n_mels: int, sampling_rate: int) -> torch.Tensor:
     Slaney's scale is linear up to 1 kHz (200/3 Hz a mel) and logarithmic above (27 mels for a factor of 6.4), see
     Slaney, "Auditory Toolbox", Interval Research 1998-010; the default of librosa.
 
-    Example:
+    Examples:
         >>> mel_filters(512, 40, 16000).shape
         torch.Size([257, 40])
     """
@@ -48,7 +48,7 @@ def mel_filters(n_fft: int, n_mels: int, sampling_rate: int) -> torch.Tensor:
 def cosine_basis(n_mels: int, n_coefficients: int) -> torch.Tensor:
     """Orthonormal DCT-II without its 0th row: float32 [n_mels, n_coefficients].
 
-    Example:
+    Examples:
         >>> basis = cosine_basis(40, 12)
         >>> torch.allclose(basis.T @ basis, torch.eye(12), atol=1e-6)
         True
@@ -141,7 +141,7 @@ class _SpectralModel(PreTrainedModel):
 class LogMelModel(_SpectralModel):
     """Mean and standard deviation over time of the log-mel spectrogram, in nepers of power.
 
-    Example:
+    Examples:
         >>> model = LogMelModel(LogMelConfig())
         >>> model(torch.zeros(2, 16000)).last_hidden_state.shape
         torch.Size([2, 1, 128])
@@ -163,7 +163,7 @@ class MfccModel(_SpectralModel):
     The features of the baseline of the ESC-50 paper (Piczak, "ESC: Dataset for Environmental Sound Classification",
     ACM MM 2015), whose linear SVM reached 39.6% on ESC-50.
 
-    Example:
+    Examples:
         >>> model = MfccModel(MfccConfig())
         >>> model(torch.zeros(2, 44100)).last_hidden_state.shape
         torch.Size([2, 1, 26])
@@ -190,7 +190,7 @@ def zero_crossing_rates(input_values: torch.Tensor, frame: int) -> torch.Tensor:
     As the program of the ESC-50 paper counts: frames lie side by side, the last one as short as it is; from zero or to zero is half a change; what
     happens between two frames belongs to neither. (librosa's `zero_crossing_rate` has overlapping frames, centred and padded.)
 
-    Example:
+    Examples:
         >>> zero_crossing_rates(torch.tensor([[1.0, -1.0, 1.0, 1.0, -1.0, 0.0]]), frame=4)
         tensor([[[0.6667],
                  [0.5000]]])
@@ -215,7 +215,7 @@ BASELINES: dict[str, Any] = {"logmel": LogMelModel, "mfcc": MfccModel}
 def make_baseline(name: str) -> tuple[PreTrainedModel, Wav2Vec2FeatureExtractor]:
     """A built-in encoder and its feature extractor, which hands waveforms on as they are and zero-pads at the end.
 
-    Example:
+    Examples:
         >>> model, feature_extractor = make_baseline("logmel")
         >>> feature_extractor.sampling_rate
         16000

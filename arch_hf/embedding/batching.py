@@ -41,7 +41,7 @@ def plan(
     A batch costs its audio, padding counted, and for the pass through the weights as much as `pass_seconds` of audio.
     It holds up to `max_seconds`, padding counted (or one segment), and segments of one shape unless `mixed`.
 
-    Example:
+    Examples:
         >>> segments = [Segment(torch.zeros(n), n, n) for n in (100, 300, 99, 300)]
         >>> plan(segments, 1.0, 0.1, 1000, mixed=True)
         [[2, 0], [1, 3]]

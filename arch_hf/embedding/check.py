@@ -37,7 +37,7 @@ def sample_clip(seconds: float, rate: int, seed: int) -> np.ndarray:
 def batch_invariance(encoder: AudioEncoder, lengths: list[int]) -> float:
     """Largest |in a batch - alone| / |alone| over clips of these lengths in samples, and over all hidden states.
 
-    Example:
+    Examples:
         >>> batch_invariance(AudioEncoder.from_pretrained("logmel"), [400, 16000, 15999]) < 1e-4
         True
     """
@@ -102,7 +102,7 @@ def check_encoder(
     Raises:
         UserError: if it cannot be loaded.
 
-    Example:
+    Examples:
         >>> check_encoder("mfcc").problems
         []
     """

@@ -66,7 +66,7 @@ class AudioEncoder:
         batch_seconds: of audio that go through the model at once, which bounds the memory; None, as it is at first: what suits the device.
         thread_safe: whether copies of it (see `copy_for_thread`) may run in several threads at once.
 
-    Example:
+    Examples:
         >>> encoder = AudioEncoder.from_pretrained("logmel")
         >>> encoder.embed([np.zeros(16000, np.float32), np.zeros(400, np.float32)]).shape
         (2, 128)
@@ -141,7 +141,7 @@ class AudioEncoder:
         Raises:
             UserError: if the id is unknown, the model takes no audio, or a weight or file is missing.
 
-        Example:
+        Examples:
             >>> AudioEncoder.from_pretrained("mfcc", dtype="float32").embedding_size
             26
         """
@@ -154,7 +154,7 @@ class AudioEncoder:
         """The same encoder for another thread: it shares the weights, but not what modules keep in themselves while they run (the
         positions of the last clip, where a batch's clips end).
 
-        Example:
+        Examples:
             >>> encoder = AudioEncoder.from_pretrained("logmel")
             >>> clip = np.ones(16000, np.float32)
             >>> bool((encoder.copy_for_thread().embed([clip]) == encoder.embed([clip])).all())
@@ -194,7 +194,7 @@ class AudioEncoder:
     def describe(self) -> dict[str, Any]:
         """The facts of the `model` block of a result.
 
-        Example:
+        Examples:
             >>> AudioEncoder.from_pretrained("logmel").describe()["class"]
             'LogMelModel'
         """
@@ -239,7 +239,7 @@ class AudioEncoder:
         Raises:
             NonFiniteError: if the model gives NaN or infinity; with the index of the clip, the layer and the dtype.
 
-        Example:
+        Examples:
             >>> encoder = AudioEncoder.from_pretrained("logmel")
             >>> clips = [np.ones(8000, np.float32), np.ones(20000, np.float32)]
             >>> encoder.embed(clips, padding="max_length", max_seconds=1.0, layers="all").shape
@@ -297,7 +297,7 @@ class AudioEncoder:
         Raises:
             NonFiniteError: as `embed`.
 
-        Example:
+        Examples:
             >>> encoder = AudioEncoder.from_pretrained("logmel")
             >>> states, times = encoder.frames([np.ones(16000, np.float32)])[0]
             >>> states.shape, times.tolist()
@@ -334,7 +334,7 @@ class AudioEncoder:
     def n_frames(self, samples: int, layer: int = -1) -> int:
         """Frames of a hidden state for a clip of so many samples (of one window, where the encoder has one).
 
-        Example:
+        Examples:
             >>> AudioEncoder.from_pretrained("logmel").n_frames(16000)
             1
         """

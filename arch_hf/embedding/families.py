@@ -38,7 +38,7 @@ def audio_tower(model: nn.Module) -> tuple[nn.Module, str]:
     Raises:
         UserError: if no part of the model takes audio, or more than one does.
 
-    Example:
+    Examples:
         >>> from transformers import WhisperConfig, WhisperModel
         >>> tiny = dict(d_model=8, encoder_layers=1, decoder_layers=1, encoder_attention_heads=1, vocab_size=99)
         >>> whisper = WhisperModel(WhisperConfig(**tiny, decoder_attention_heads=1, pad_token_id=0))
@@ -159,7 +159,7 @@ class PatchGrid(NamedTuple):
 def patch_grid(config: Any) -> PatchGrid | None:
     """None if the model makes no patches.
 
-    Example:
+    Examples:
         >>> from transformers import ASTConfig, HubertConfig
         >>> patch_grid(ASTConfig()), patch_grid(HubertConfig())
         (PatchGrid(rows=12, columns=101, size=16, stride=10), None)

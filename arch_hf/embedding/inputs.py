@@ -214,7 +214,7 @@ class Inputs:
 
 def _constant_from(values: torch.Tensor) -> int:
     """
-    Example:
+    Examples:
         >>> _constant_from(torch.tensor([1.0, 2.0, 3.0, 0.0, 0.0])), _constant_from(torch.zeros(5))
         (3, 0)
     """
@@ -230,7 +230,7 @@ def as_waveforms(waveforms: Sequence) -> list[np.ndarray]:
     Raises:
         ValueError: one is not 1-D, empty, or holds integers: a 16-bit sample has to be divided by 32768 first.
 
-    Example:
+    Examples:
         >>> as_waveforms([np.zeros(3, np.int16)])
         Traceback (most recent call last):
         ValueError: waveform 0 holds int16, not float samples between -1 and 1
@@ -250,7 +250,7 @@ def pack(clips: list[list[Segment]]) -> tuple[torch.Tensor, list]:
     """All segments of some clips as one flat tensor and how to take it apart: what passes from one process to another. Values that several
     segments share pass once.
 
-    Example:
+    Examples:
         >>> clips = [[Segment(torch.ones(3), 3, 3)], [], [Segment(torch.zeros(2, 4), 8, 9), Segment(torch.ones(2, 4), 2, 9)]]
         >>> flat, layout = pack([*clips, clips[0]])
         >>> flat.shape, [len(segments) for segments in unpack(flat, layout)]

@@ -24,7 +24,7 @@ class Encoder(Protocol):
 
     What it may have besides: `model_id`, the name in results (the name of its class); `n_layers` (1); `embedding_size` (tried out).
 
-    Example:
+    Examples:
         >>> class Loudness:
         ...     sampling_rate = 16000
         ...     identity = "loudness and its deviation, version 1"
@@ -70,7 +70,7 @@ class WholeClips:
 class WrappedEncoder:
     """Somebody's own `Encoder` with all that the pipeline asks of an `AudioEncoder`.
 
-    Example:
+    Examples:
         >>> class Mean:
         ...     sampling_rate, identity = 8000, "mean"
         ...
@@ -169,7 +169,7 @@ def as_encoder(encoder: Encoder | AnyEncoder) -> AnyEncoder:
     Raises:
         UserError: it lacks something, or its `embed` fails; the message says what.
 
-    Example:
+    Examples:
         >>> as_encoder("facebook/hubert-base-ls960")
         Traceback (most recent call last):
         arch_hf.errors.UserError: a str is no encoder: it has no sampling_rate, no identity, no embed

@@ -24,7 +24,7 @@ _LESS_EXACT = ("NVIDIA_TF32_OVERRIDE", "ONEDNN_DEFAULT_FPMATH_MODE", "TORCH_ALLO
 class EmbedSettings:
     """How clips are embedded: `padding`, `max_seconds` and `layers` as in `AudioEncoder.embed`, and the cache folder.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> key = EmbedSettings(Path("cache"), "none", 30.0, "last").key(SimpleNamespace(identity={"weights_sha256": "ab"}))
         >>> sorted(key)
@@ -55,7 +55,7 @@ def settings_of(config: Any, own_code: bool = False) -> dict[str, Any]:
     """All settings of a configuration or feature extractor that can have an effect, nested ones too, as plain JSON values; `own_code` if the model
     brings code of its own.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> settings_of(SimpleNamespace(to_dict=lambda: {"hop": 2, "architectures": ["A"], "sub": {"dtype": "float32", "n": {3, 1}}}))
         {'hop': 2, 'sub': {'n': [1, 3]}}
@@ -80,7 +80,7 @@ def _plain(value: Any, left_out: frozenset[str]) -> Any:
 def digest_of(settings: dict[str, Any]) -> str:
     """SHA-256 of settings, whatever their order.
 
-    Example:
+    Examples:
         >>> digest_of({"a": 1, "b": 2}) == digest_of({"b": 2, "a": 1})
         True
     """
@@ -106,7 +106,7 @@ def code_of(*parts: object) -> str | None:
 def float32_products() -> str:
     """How exactly float32 is multiplied: "highest", unless the process or its environment asks for less.
 
-    Example:
+    Examples:
         >>> float32_products()
         'highest'
     """

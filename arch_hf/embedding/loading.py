@@ -204,7 +204,7 @@ _AT_16_KHZ = (
 
 def parse_dtype(dtype: torch.dtype | str | None) -> torch.dtype:
     """
-    Example:
+    Examples:
         >>> parse_dtype("bfloat16"), parse_dtype(None)
         (torch.bfloat16, torch.float32)
     """

@@ -26,7 +26,7 @@ def plan_batches(
 
     `cost` are the seconds of each clip as the model takes it. With the `order` of a stream, longest first holds within each window of it.
 
-    Example:
+    Examples:
         >>> index = ClipIndex([b"a", b"b", b"a", b"c"], np.array([1.0, 3.0, 1.0, 2.0]))
         >>> plan_batches(index, index.seconds, batch_seconds=5)
         [[1], [3, 0]]

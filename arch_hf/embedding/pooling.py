@@ -40,7 +40,7 @@ def mean_over_time(state: torch.Tensor, counted: Sequence[slice], padded: bool =
     """Mean of hidden states [segments, frames, dim] over the frames of each that count: float32 [segments, dim]. What a segment's mean is to the
     last bit depends on no other segment, `padded` or not (if some have fewer frames than there are).
 
-    Example:
+    Examples:
         >>> state = torch.tensor([[[1.0], [3.0], [9.0]], [[2.0], [4.0], [6.0]]])
         >>> mean_over_time(state, [slice(0, 2), slice(0, 3)]).tolist()
         [[2.0], [4.0]]

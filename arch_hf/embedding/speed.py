@@ -52,7 +52,7 @@ def small_encoder(device: str | torch.device = "cpu", dtype: str | None = None) 
 def machine_gflops(device: str | torch.device = "cpu", dtype: str | None = None) -> float:
     """Operations per second that the device does of the kind that encoders ask for, in units of 1e9.
 
-    Example:
+    Examples:
         >>> machine_gflops() > 1
         True
     """

@@ -117,7 +117,7 @@ class EmbeddingStore:
         maker: the versions and the device by which embeddings are made here; kept beside them.
         warn: called with one line for each damaged shard that was set aside.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from arch_hf.files import audio_digest
         >>> store = EmbeddingStore(Path(tempfile.mkdtemp()), {"weights_sha256": "ab", "padding": "none"})
@@ -247,7 +247,7 @@ class EmbeddingStore:
 def store_name(recipe: dict) -> str:
     """The name of a recipe's folder.
 
-    Example:
+    Examples:
         >>> store_name({"a": 1, "b": 2}) == store_name({"b": 2, "a": 1}) != store_name({"a": 1, "b": 3})
         True
     """
@@ -258,7 +258,7 @@ def store_name(recipe: dict) -> str:
 def maker(device: str) -> str:
     """What an embedding that is made here owes to this machine: other versions and devices may give other last digits.
 
-    Example:
+    Examples:
         >>> maker("cpu").startswith("arch_hf ")
         True
     """

@@ -22,7 +22,7 @@ class FrameGrid:
 
     A codec that works in chunks begins anew in each: `chunk` holds the frames of one and the samples from one to the next.
 
-    Example:
+    Examples:
         >>> samples = FrameGrid(0.5, 1)
         >>> wav2vec2 = samples.then(10, 5).then(3, 2).then(3, 2).then(3, 2).then(3, 2).then(2, 2).then(2, 2)
         >>> wav2vec2.first, wav2vec2.hop, wav2vec2.seconds(3, rate=16000).tolist()
@@ -120,7 +120,7 @@ def _measured(n_frames: Callable[[int], int], shortest: int, longest: int) -> Fr
     """By the lengths at which a clip has a second frame, and its last one. What one frame hears is then known where nothing is padded;
     where the edges are padded (codecs), frames are taken to lie side by side.
 
-    Example:
+    Examples:
         >>> _measured(lambda n: max(0, (n - 895) // 384 + 1), 895, 16000)
         FrameGrid(first=447.5, hop=384.0, chunk=None)
         >>> _measured(lambda n: -(-n // 320), 1, 24000)
@@ -141,7 +141,7 @@ def _measured(n_frames: Callable[[int], int], shortest: int, longest: int) -> Fr
 def receptive_field(config: Any) -> int | None:
     """Samples that one frame of a stack of convolutions hears, or None if the configuration has none.
 
-    Example:
+    Examples:
         >>> from transformers import HubertConfig
         >>> receptive_field(HubertConfig())
         400

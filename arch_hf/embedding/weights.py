@@ -84,7 +84,7 @@ def hash_weights(model: nn.Module) -> str:
 
     Taken before any cast, so that the same checkpoint has the same hash at every dtype, as .bin or as .safetensors.
 
-    Example:
+    Examples:
         >>> a, b = nn.Linear(2, 2), nn.Linear(2, 2)
         >>> _ = b.load_state_dict(a.state_dict())
         >>> hash_weights(a) == hash_weights(b)

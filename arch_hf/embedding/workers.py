@@ -61,7 +61,7 @@ def threads(n: int, cores: int) -> Iterator[ThreadPoolExecutor]:
 def in_order(pool: ThreadPoolExecutor, function: Callable, items: Iterable, ahead: int) -> Iterator:
     """`function` of each item, computed in the pool's threads, in the order of the items; `ahead` results wait at most.
 
-    Example:
+    Examples:
         >>> with threads(2, cores=1) as pool:
         ...     list(in_order(pool, abs, [-3, 2, -1], ahead=2))
         [3, 2, 1]

@@ -19,7 +19,7 @@ def library(name: str) -> ModuleType:
     Raises:
         UserError: it is not installed; the message says how to install it.
 
-    Example:
+    Examples:
         >>> library("json").__name__
         'json'
         >>> library("no_such_benchmark")

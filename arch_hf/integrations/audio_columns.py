@@ -21,7 +21,7 @@ from arch_hf.integrations.clips import Clips
 class DecodedOnDemand:
     """One clip of an audio column as `datasets` gives it, without its decoder: ["array"], mono float32 [samples], and ["sampling_rate"].
 
-    Example:
+    Examples:
         >>> from arch_hf.audio import encode_wav
         >>> clip = DecodedOnDemand({"bytes": encode_wav(np.zeros(8000, np.float32), 8000), "path": None}, 16000)
         >>> clip["array"].shape, clip["sampling_rate"]
@@ -68,7 +68,7 @@ def encoded(audio: Any) -> bytes:
     Raises:
         AudioError: there is no audio in it, or its file cannot be read.
 
-    Example:
+    Examples:
         >>> encoded({"array": np.zeros(4, np.float32), "sampling_rate": 8000})[:4]
         b'RIFF'
     """

@@ -60,7 +60,7 @@ class StoredEncoder:
         encoded: how many clips went through the model so far.
         ranks: this process.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> from arch_hf.audio import encode_wav
         >>> from arch_hf.files import audio_digest

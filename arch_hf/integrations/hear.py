@@ -37,7 +37,7 @@ class HearModel(EncoderModule):
 def load_model(model_file_path: str = "", **options) -> HearModel:
     """The model of this Hub id, folder or baseline; where none is given, that of the environment variable ARCH_HF_MODEL_ID.
 
-    Example:
+    Examples:
         >>> model = load_model("logmel")
         >>> model.sample_rate, model.scene_embedding_size
         (16000, 128)
@@ -55,7 +55,7 @@ def get_timestamp_embeddings(audio: torch.Tensor, model: HearModel) -> tuple[tor
     Returns:
         float32 [sounds, frames, dim] and the times in milliseconds, float32 [sounds, frames].
 
-    Example:
+    Examples:
         >>> embeddings, times = get_timestamp_embeddings(torch.zeros(2, 16000), load_model("logmel"))
         >>> embeddings.shape, times.tolist()
         (torch.Size([2, 1, 128]), [[500.0], [500.0]])
@@ -69,7 +69,7 @@ def get_timestamp_embeddings(audio: torch.Tensor, model: HearModel) -> tuple[tor
 def get_scene_embeddings(audio: torch.Tensor, model: HearModel) -> torch.Tensor:
     """One embedding a sound: float32 [sounds, dim].
 
-    Example:
+    Examples:
         >>> get_scene_embeddings(torch.zeros(2, 16000), load_model("logmel")).shape
         torch.Size([2, 128])
     """

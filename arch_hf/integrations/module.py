@@ -22,7 +22,7 @@ class EncoderModule(torch.nn.Module):
     Raises:
         UserError: no model is named, or it cannot be loaded.
 
-    Example:
+    Examples:
         >>> EncoderModule("logmel").encoder.embedding_size
         128
     """

@@ -39,7 +39,7 @@ class MtebEncoder:
             no two checkpoints and no two ways to encode share a file of scores: mteb's own wrapper of the same model neither.
         stored: the encoder with its store; `stored.encoded` counts the clips that went through the model.
 
-    Example:
+    Examples:
         >>> import mteb  # doctest: +SKIP
         >>> encoder = MtebEncoder(AudioEncoder.from_pretrained("facebook/hubert-base-ls960"))  # doctest: +SKIP
         >>> mteb.evaluate(encoder, mteb.get_tasks(tasks=["FSDD"]))  # doctest: +SKIP

@@ -31,7 +31,7 @@ class FrozenEncoder(EncoderModule):
         output_dim: of a frame.
         hop_size_in_ms: from frame to frame; 10,000 over the frames of 10 s for an encoder that makes one of a whole clip.
 
-    Example:
+    Examples:
         >>> encoder = FrozenEncoder("logmel")
         >>> type(encoder).__name__.startswith("logmel_"), type(encoder).__name__.endswith("_Encoder")
         (True, True)

@@ -62,7 +62,7 @@ def feature_extractor(recipe: Recipe) -> Wav2Vec2FeatureExtractor:
 def frames_of(samples: int) -> int:
     """Frames that the convolutions make of so many samples.
 
-    Example:
+    Examples:
         >>> frames_of(16_000), frames_of(400), frames_of(399)
         (49, 1, 0)
     """

@@ -74,7 +74,7 @@ class Planned(NamedTuple):
 def group_by_length(samples: np.ndarray, recipe: Recipe, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:
     """Split clips into micro-batches of at most `micro_batch_seconds` after cropping, in random order: [(indices, samples of the crops)].
 
-    Example:
+    Examples:
         >>> from arch_hf.pretraining.recipes import get_recipe
         >>> recipe = get_recipe("hubert", "tiny", ["micro_batch_seconds=4", "crop_seconds=2"])
         >>> lengths = np.array([144000, 8000, 48000, 8000, 40000])

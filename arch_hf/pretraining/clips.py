@@ -53,7 +53,7 @@ def write_index(path: Path, clips: Iterable[Clip], fingerprint: str) -> None:
 def fingerprint_of(names_and_samples: Iterable[tuple[str, int]]) -> str:
     """What tells the same clips from others, wherever they lie.
 
-    Example:
+    Examples:
         >>> fingerprint_of([("a.wav", 16000)])
         'cef041bf760a8471'
     """

@@ -19,7 +19,7 @@ HOP, FIELD = 320, 400  # samples between frames, and those that a frame sees
 def convolve(extractor: nn.Module, waveforms: torch.Tensor) -> torch.Tensor:
     """A feature extractor of transformers on waveforms [clips, samples] → frames [clips, frames, channels].
 
-    Example:
+    Examples:
         >>> from arch_hf.pretraining.architecture import hubert_config
         >>> from arch_hf.pretraining.recipes import get_recipe
         >>> from transformers import HubertModel

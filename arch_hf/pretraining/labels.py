@@ -31,7 +31,7 @@ BATCH_SECONDS = 90.0
 def n_frames(samples: np.ndarray) -> np.ndarray:
     """Frames of clips of so many samples.
 
-    Example:
+    Examples:
         >>> n_frames(np.array([16_000, 400, 399])).tolist()
         [49, 1, 0]
     """

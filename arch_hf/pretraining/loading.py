@@ -19,7 +19,7 @@ def usual_workers(processes_here: int) -> int:
     """How many decoding processes a training process has: its share of the machine's cores, one kept for itself. Without a GPU, training
     needs the cores, and one decodes.
 
-    Example:
+    Examples:
         >>> usual_workers(1) >= 1
         True
     """

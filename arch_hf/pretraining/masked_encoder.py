@@ -31,7 +31,7 @@ def encode_masked(
 def scale_gradient(tensor: torch.Tensor, scale: float) -> torch.Tensor:
     """The very same values; in the backward pass, the gradient times `scale`.
 
-    Example:
+    Examples:
         >>> x = torch.tensor([0.1, 3.0], requires_grad=True)
         >>> scaled = scale_gradient(x, 0.1)
         >>> scaled.sum().backward()

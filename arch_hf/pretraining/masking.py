@@ -21,7 +21,7 @@ def span_mask(
     made the released models does (fairseq's compute_mask_indices, require_same_masks). Of 0.065 · 10 = 65 %, overlaps leave
     49.1 % of the frames masked, and trimming 45.7 % in eight clips of 15 s.
 
-    Example:
+    Examples:
         >>> span_mask(np.random.default_rng(0), (1, 12), start=0.1, length=4, min_spans=1).sum(axis=1)
         array([4])
         >>> span_mask(np.random.default_rng(0), (4, 90), start=0.1, length=4, trim=True).sum(axis=1)
@@ -49,7 +49,7 @@ def sample_negatives(rng: np.random.Generator, mask: np.ndarray, negatives: int)
     Returns int64 [masked frames, negatives]: indices into the masked frames in the order of `mask.nonzero()`. A clip with a
     single masked frame has no other one: it gets itself, which the loss leaves out.
 
-    Example:
+    Examples:
         >>> mask = np.array([[True, True, False], [True, True, True]])
         >>> sample_negatives(np.random.default_rng(0), mask, 4)[:2].tolist()
         [[1, 1, 1, 1], [0, 0, 0, 0]]

@@ -217,7 +217,7 @@ def make_shard(job: Job) -> None:
 def cut(name: str, samples: np.ndarray, max_seconds: float) -> Iterator[tuple[str, np.ndarray]]:
     """A recording as pieces of equal length, each at most so long, named by the seconds at which they begin.
 
-    Example:
+    Examples:
         >>> [(name, len(piece)) for name, piece in cut("talk.wav", np.zeros(70 * 16000), 30)]
         [('talk.wav#0.000', 373334), ('talk.wav#23.333', 373333), ('talk.wav#46.667', 373333)]
     """

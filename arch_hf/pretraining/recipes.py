@@ -242,7 +242,7 @@ DIFFERENCES = (
 def differences(recipe: Recipe) -> list[Difference]:
     """What the sources of a recipe do not agree on.
 
-    Example:
+    Examples:
         >>> [difference.number for difference in differences(get_recipe("hubert", "base"))]
         ['trim_masks', 'max_steps']
     """
@@ -257,7 +257,7 @@ def get_recipe(
     Raises:
         UserError: if an override names no number of the recipe, or its value does not read as one.
 
-    Example:
+    Examples:
         >>> get_recipe("hubert", "base", ["micro_batches=8"]).micro_batches
         8
         >>> get_recipe("hubert", "base", later_iteration=True).clusters

@@ -35,7 +35,7 @@ _HEADER = 512  # bytes before a member's data in a tar file, as long as its name
 def encode(samples: np.ndarray) -> bytes:
     """Samples in [-1, 1] at 16 kHz as 16-bit FLAC. What is beyond is clipped.
 
-    Example:
+    Examples:
         >>> sound = np.array([0, 0.5, -1, 1.5], dtype=np.float32)
         >>> soundfile.read(io.BytesIO(encode(sound)))[0].tolist()
         [0.0, 0.5, -1.0, 0.999969482421875]

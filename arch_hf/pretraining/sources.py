@@ -173,7 +173,7 @@ def read_segments(path: Path) -> list[str]:
 def youtube_id(stem: str, wanted: set[str]) -> str | None:
     """The YouTube id in a file's name, if it is wanted: `ID`, `YID` (PANNs), and either followed by its seconds or milliseconds.
 
-    Example:
+    Examples:
         >>> wanted = {"--4gqARaEJE", "Yabcdefghi0"}
         >>> [youtube_id(stem, wanted) for stem in ("--4gqARaEJE", "Y--4gqARaEJE", "--4gqARaEJE_0.000_10.000", "Yabcdefghi0", "other")]
         ['--4gqARaEJE', '--4gqARaEJE', '--4gqARaEJE', 'Yabcdefghi0', None]

@@ -57,7 +57,7 @@ class Outcome:
 def learning_rate_at(step: int, recipe: Recipe) -> float:
     """The rate of a step (from 0), as fairseq's polynomial_decay gives it: rising linearly, then falling linearly towards 0.
 
-    Example:
+    Examples:
         >>> from arch_hf.pretraining.recipes import get_recipe
         >>> recipe = get_recipe("hubert", "tiny", ["max_steps=10", "warmup_fraction=0.2", "learning_rate=1"])
         >>> [learning_rate_at(step, recipe) for step in (0, 1, 2, 6, 9)]

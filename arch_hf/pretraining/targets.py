@@ -49,7 +49,7 @@ def mfcc(waveforms: torch.Tensor) -> torch.Tensor:
     Kaldi's definition, which HuBERT used through torchaudio (25 ms povey windows without padding, pre-emphasis 0.97, 23 mel bands,
     lifter 22, no energy); slopes over two frames to either side.
 
-    Example:
+    Examples:
         >>> mfcc(torch.zeros(1, 16000)).shape
         torch.Size([1, 98, 39])
     """

@@ -80,7 +80,7 @@ def learning_rate_factor(step: int, per_epoch: int, training: AdamW) -> float:
     The schedule is that of transformers' get_linear_schedule_with_warmup over all steps, but the paper's program steps it once more after each
     epoch: it runs ahead, and is over before the run is.
 
-    Example:
+    Examples:
         >>> training = AdamW(epochs=20)
         >>> [round(learning_rate_factor(step, 5, training), 4) for step in (0, 4, 5, 10, 50, 82, 83)]
         [0.0, 0.4, 0.6, 0.9778, 0.4444, 0.0222, 0.0111]
@@ -143,7 +143,7 @@ def train_probes(data: ProbeData, runs: Sequence[RunKey], training: AdamW, progr
     Raises:
         UserError: training left float32's range (embeddings that are far too large).
 
-    Example:
+    Examples:
         >>> from arch_hf.probing.task import Fold
         >>> fold = Fold("test", train=np.arange(8), validation=np.arange(0), test=np.arange(8))
         >>> features = np.repeat(np.eye(2, dtype=np.float32)[[0, 1] * 4], 100, axis=1)

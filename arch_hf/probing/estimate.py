@@ -18,7 +18,7 @@ TINY = 1e-9  # below this a spread or difference of fractions is that of roundin
 class Estimate:
     """A difference with its standard error and degrees of freedom: all that its interval and its p are made from.
 
-    Example:
+    Examples:
         >>> found = Estimate(value=0.03, standard_error=0.01, df=5.0, n_units=6)
         >>> [round(bound, 4) for bound in found.ci95], round(found.p, 3), found.differs
         ([0.0043, 0.0557], 0.03, True)
@@ -62,7 +62,7 @@ def half_width(standard_error: ArrayLike, df: ArrayLike) -> np.ndarray:
 def two_sided_p(value: ArrayLike, standard_error: ArrayLike, df: ArrayLike) -> np.ndarray:
     """Student's t test of an estimate against 0; numbers or arrays. Without any spread over the units, the sign test's p, 2 ** -df.
 
-    Example:
+    Examples:
         >>> [float(p.round(4)) for p in two_sided_p(np.array([0.02, 0.0, 0.02]), np.array([0.01, 0.0, 0.0]), np.array([5.0, 5.0, 5.0]))]
         [0.1019, 1.0, 0.0312]
     """
@@ -77,7 +77,7 @@ def two_sided_p(value: ArrayLike, standard_error: ArrayLike, df: ArrayLike) -> n
 def degrees_of_freedom(weights: np.ndarray) -> float:
     """Of a mean of units with such weights: Kish's effective number of them, less one.
 
-    Example:
+    Examples:
         >>> round(degrees_of_freedom(np.full(6, 1 / 6)), 9), round(degrees_of_freedom(np.array([0.5, 0.25, 0.25])), 3)
         (5.0, 1.667)
     """
@@ -89,7 +89,7 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 
     Degrees of freedom after Welch and Satterthwaite.
 
-    Example:
+    Examples:
         >>> mean = mean_estimate([Estimate(0.04, 0.02, 9.0, 10), Estimate(0.02, 0.02, 9.0, 10)])
         >>> round(mean.value, 3), round(mean.standard_error, 4), round(mean.df, 1), mean.n_units
         (0.03, 0.0141, 18.0, 20)
@@ -106,7 +106,7 @@ def mean_estimate(estimates: Sequence[Estimate]) -> Estimate:
 def over_units(differences: Sequence[float]) -> Estimate:
     """Student's paired t test over differences that weigh the same, here one per corpus: what other corpora of the kind would give.
 
-    Example:
+    Examples:
         >>> from scipy.stats import ttest_1samp
         >>> values = [0.01, 0.03, -0.01, 0.02, 0.05, 0.0]
         >>> abs(over_units(values).p - float(ttest_1samp(values, 0).pvalue)) < 1e-9
@@ -120,7 +120,7 @@ def over_units(differences: Sequence[float]) -> Estimate:
 def holm(p_values: Sequence[float]) -> list[float]:
     """P-values corrected for their number (Holm, 1979), in the same order: the chance of any false one stays below the level.
 
-    Example:
+    Examples:
         >>> [round(p, 3) for p in holm([0.01, 0.04, 0.03])]
         [0.03, 0.06, 0.06]
     """

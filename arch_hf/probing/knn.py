@@ -20,7 +20,7 @@ def knn(features: np.ndarray, task: ProbeTask, runs: Sequence[RunKey], strict: b
         runs: the folds to score.
         strict: whether embeddings are standardised by the clips that vote, which are those of validation too.
 
-    Example:
+    Examples:
         >>> from arch_hf.probing.task import Fold
         >>> fold = Fold("test", train=np.array([0, 1]), validation=np.array([], int), test=np.array([2]))
         >>> task = ProbeTask("two", "accuracy", None, np.array([0, 1, 0]), ["a", "b"], [fold])

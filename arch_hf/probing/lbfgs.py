@@ -41,7 +41,7 @@ def minimise(
     Raises:
         UserError: a function is not finite, or not minimised in MOST_STEPS steps.
 
-    Example:
+    Examples:
         >>> centres = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)
         >>> def bowls(x, which):
         ...     away = x - centres[which]

@@ -29,7 +29,7 @@ class LinearProbe:
         seed: of arch-v1's start and batches.
         device: where to compute.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> y = rng.integers(0, 3, 60)
         >>> X = np.eye(3)[y] + 0.5 * rng.standard_normal((60, 3))

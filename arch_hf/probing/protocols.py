@@ -124,7 +124,7 @@ class Protocol:
         """Every number of the protocol for one corpus and probe, ready for JSON. Another probe than the linear one makes another protocol
         of it.
 
-        Example:
+        Examples:
             >>> from types import SimpleNamespace
             >>> corpus = SimpleNamespace(name="esc50", task="single_label", metric="accuracy", max_seconds=5.0)
             >>> block = get_protocol("arch-v1").as_dict(corpus)

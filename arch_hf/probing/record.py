@@ -103,7 +103,7 @@ class Scores(Struct, frozen=True, kw_only=True):
 def score_of_runs(runs: Sequence[Run], metric: str, ci95: tuple[float, float] | None) -> Score:
     """One metric over all runs; every fold has every seed, so that the plain mean is the mean of means.
 
-    Example:
+    Examples:
         >>> runs = [Run(fold=f, seed=s, metrics={"accuracy": v}) for f, s, v in
         ...         (("a", 0, 0.1), ("a", 1, 0.3), ("b", 0, 0.5), ("b", 1, 0.7))]
         >>> score = score_of_runs(runs, "accuracy", None)

@@ -21,7 +21,7 @@ def plan_folds(protocol: Protocol, corpus: Corpus, table: ClipTable, targets: np
     Raises:
         UserError: no clip is left to train on, or none to test on.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> from arch_hf.probing.protocols import get_protocol
         >>> table = ClipTable(clip_id=list("abcdef"), split=["fold_1", "fold_2", "fold_3"] * 2, group=[None] * 6)
@@ -184,7 +184,7 @@ def split_digest(table: ClipTable, folds: Sequence[Fold]) -> str:
     """SHA-256 (its first 16 digits) of who trains, validates and tests in each fold, by clip id: the same mapping has the same one,
     in whatever order the clips come.
 
-    Example:
+    Examples:
         >>> table = ClipTable(["a", "b", "c"], ["train", "validation", "test"], [None] * 3)
         >>> fold = Fold("test", *(np.array([i]) for i in range(3)))
         >>> split_digest(table, [fold])

@@ -60,7 +60,7 @@ def bootstrap(tests: Sequence[TestSet], n_resamples: int = N_RESAMPLES, seed: in
 
     Two calls with the same groups and seed see the same resamples, so their difference is that of a paired bootstrap.
 
-    Example:
+    Examples:
         >>> rng = np.random.default_rng(0)
         >>> targets = rng.integers(0, 2, 200)
         >>> scores = np.eye(2)[np.where(rng.random(200) < 0.8, targets, 1 - targets)][None]
@@ -131,7 +131,7 @@ def interval(values: np.ndarray, estimate: float, n_units: int, level: float = 0
 
     An unlimited interval where one unit alone tells nothing.
 
-    Example:
+    Examples:
         >>> [round(bound, 3) for bound in interval(np.linspace(0.5, 0.7, 101), 0.6, n_units=10_000)]
         [0.505, 0.695]
     """
@@ -148,7 +148,7 @@ def interval(values: np.ndarray, estimate: float, n_units: int, level: float = 0
 def unit_codes(groups: Sequence[str | None], clip_ids: Sequence[str]) -> np.ndarray:
     """What is resampled, as int64 [clips]: the group, or the clip where no group is known or all clips are of one.
 
-    Example:
+    Examples:
         >>> unit_codes(["anna", "anna", None], ["a", "b", "c"]).tolist()
         [1, 1, 0]
     """
@@ -178,7 +178,7 @@ def jackknife(tests: Sequence[TestSet], seed: int = SEED) -> dict[str, Jackknife
 
     More than `MOST_BLOCKS` units are dealt at random to so many blocks, the same for every model on the same clips.
 
-    Example:
+    Examples:
         >>> test = TestSet(np.eye(2)[[[0, 1, 1, 0]]], np.array([0, 1, 0, 1]), np.array([0, 0, 1, 1]))
         >>> accuracy = jackknife([test])["accuracy"]
         >>> accuracy.value, accuracy.without.tolist()
@@ -231,7 +231,7 @@ def difference(first: Jackknife, second: Jackknife) -> Estimate:
     The standard error is the jackknife's; the degrees of freedom are those of Student's t for as many units of equal weight as would be as good
     (Kish's effective number): the number of units less one where all weigh the same.
 
-    Example:
+    Examples:
         >>> weights = np.full(6, 1 / 6)
         >>> scores = np.array([[0.8, 0.6, 0.7, 0.9, 0.5, 0.7], [0.6, 0.5, 0.7, 0.6, 0.5, 0.4]])
         >>> a, b = (Jackknife(s.mean(), (s.sum() - s) / 5, weights, 6) for s in scores)

@@ -41,7 +41,7 @@ def training_free(features: np.ndarray, task: ProbeTask, kinds: Sequence[str]) -
     Raises:
         UserError: there is no such kind.
 
-    Example:
+    Examples:
         >>> from types import SimpleNamespace
         >>> from arch_hf.probing.task import Fold
         >>> table = SimpleNamespace(clip_id=list("abcdef"), group=[None] * 6)

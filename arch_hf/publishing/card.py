@@ -20,7 +20,7 @@ BENCHMARK = "arch-hf"  # in a metric's args: says that an entry is ours to repla
 def claim(dataset: dict, metric: dict) -> tuple | None:
     """What one of our metrics is about: dataset, config, protocol, dtype, named columns. None for anybody else's.
 
-    Example:
+    Examples:
         >>> claim({"type": "arch/esc50"}, {"args": {"benchmark": "arch-hf", "protocol": "strict"}})
         ('arch/esc50', 'default', 'strict', 'float32', ())
     """
@@ -36,7 +36,7 @@ def claim(dataset: dict, metric: dict) -> tuple | None:
 def rank(args: dict) -> tuple:
     """How much a number is worth: a lower protocol version, or a result that is not whole, never replaces a better one.
 
-    Example:
+    Examples:
         >>> rank({"protocol_version": "1.10"}) > rank({"protocol_version": "1.9"})
         True
         >>> rank({"protocol_version": "1.0", "incomplete": "holds 4 of 9 clips"}) < rank({"protocol_version": "1.0"})
@@ -129,7 +129,7 @@ def merge_results(card: str, results: Sequence[EvalResult], model_name: str) -> 
     Raises:
         UserError: the card's metadata cannot be read.
 
-    Example:
+    Examples:
         >>> result = EvalResult("audio-classification", "arch/esc50", "ESC-50", "accuracy", 0.5, metric_args={"benchmark": "arch-hf"})
         >>> print(merge_results("---\\nlicense: mit # really\\n---\\nMy model\\n", [result], "me/model"))
         ---

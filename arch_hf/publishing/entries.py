@@ -157,7 +157,7 @@ def why_held_back(result: Result, allow_incomplete: bool) -> str | None:
 def hub_dataset(dataset: DatasetFacts) -> tuple[str | None, str | None]:
     """The data set's id on the Hub (None if it is not there), and its name if it is one of the twelve.
 
-    Example:
+    Examples:
         >>> hub_dataset(DatasetFacts(id="arch/esc50", task="single_label", n_clips=2000))
         ('arch/esc50', 'esc50')
         >>> hub_dataset(DatasetFacts(id="me/birds", task="single_label", n_clips=9, revision="a1b2"))
@@ -227,7 +227,7 @@ def _args(result: Result) -> dict[str, Any]:
 def task_id(corpus: str, protocol: str) -> str:
     """The task in the data set's eval.yaml: the corpus's name under arch-v1, and one of its own for every other protocol.
 
-    Example:
+    Examples:
         >>> task_id("esc50", "arch-v1"), task_id("esc50", "strict")
         ('esc50', 'esc50_strict')
     """

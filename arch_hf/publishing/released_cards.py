@@ -26,7 +26,7 @@ def _particulars() -> dict[str, dict]:
 def released_names() -> list[str]:
     """The released checkpoints.
 
-    Example:
+    Examples:
         >>> released_names()[0]
         'hubert-base-audioset'
     """
@@ -36,7 +36,7 @@ def released_names() -> list[str]:
 def released_card(name: str, repo_id: str) -> str:
     """The card of a released checkpoint, as it stands in its repository.
 
-    Example:
+    Examples:
         >>> released_card("hubert-base-audioset", "arch/hubert-base-audioset").splitlines()[1]
         'base_model: ALM/hubert-base-audioset'
     """

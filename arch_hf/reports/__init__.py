@@ -53,7 +53,7 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
     Raises:
         UserError: if the folder cannot be written.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> files = write_report(load_board(None), tempfile.mkdtemp())
         >>> [next(files).name for _ in range(4)]

@@ -20,7 +20,7 @@ PLAIN_DTYPE = "float32"
 def build_board(results: Iterable[Filed]) -> Board:
     """Sort results into views, set the paper's rows beside those they compare with, and work out what is best.
 
-    Example:
+    Examples:
         >>> board = build_board([])
         >>> len(board.views), len(board.views[0].rows), board.views[0].rows[0].name
         (1, 16, 'W2V2')

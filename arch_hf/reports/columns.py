@@ -59,7 +59,7 @@ def columns_of(results: Iterable[Result]) -> tuple[Column, ...]:
 def size_class(n_parameters: int | None) -> str:
     """The paper's size class for a number of parameters; "" where it is not known or there are none.
 
-    Example:
+    Examples:
         >>> size_class(94_371_712), size_class(315_438_720), size_class(962_000_000), size_class(None)
         ('B', 'L', 'XL', '')
     """
@@ -71,7 +71,7 @@ def size_class(n_parameters: int | None) -> str:
 def percent(value: float) -> float:
     """A fraction as the percentage that tables show: two decimals. Ties are decided on this.
 
-    Example:
+    Examples:
         >>> percent(0.58904)
         58.9
     """

@@ -32,7 +32,7 @@ _LATEX = {
 def markdown(text: str) -> str:
     """Text as a Markdown table cell: no markup, no HTML, no link, no mention.
 
-    Example:
+    Examples:
         >>> markdown("a|b_<script>@me")
         'a\\\\|b\\\\_&lt;script&gt;&#64;me'
     """
@@ -44,7 +44,7 @@ def markdown(text: str) -> str:
 def csv_text(text: str) -> str:
     """Text as a CSV cell that no spreadsheet takes for a formula: an apostrophe goes before `=`, `+`, `-` and `@`.
 
-    Example:
+    Examples:
         >>> csv_text("=1+1"), csv_text("a=b")
         ("'=1+1", 'a=b')
     """
@@ -55,7 +55,7 @@ def csv_text(text: str) -> str:
 def latex(text: str) -> str:
     """Text for LaTeX. A character that pdfLaTeX's standard fonts lack is printed as its code point.
 
-    Example:
+    Examples:
         >>> latex("50% & é " + chr(0x5D0))
         '50\\\\% \\\\& é (U+05D0)'
     """
@@ -72,7 +72,7 @@ def _latex_char(char: str) -> str:
 def json_in_html(data) -> str:
     """JSON for a `<script type="application/json">` block: nothing in it can end the block or open another.
 
-    Example:
+    Examples:
         >>> json_in_html(["</script>"])
         '["\\\\u003c/script\\\\u003e"]'
     """

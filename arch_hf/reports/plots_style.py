@@ -43,7 +43,7 @@ MOST_IN_RADAR = 5  # models, each with a colour, a dash and a marker
 def safe_name(text: str) -> str:
     """A part of a file name: letters, digits, dot, dash and underscore only.
 
-    Example:
+    Examples:
         >>> safe_name("../a b/<c>")
         'a_b_c'
     """
@@ -69,7 +69,7 @@ def plot_label(row: Row) -> str:
 def left_out(rows: Sequence[Row], why: str) -> list[str]:
     """A note on the models that a plot does not show; none where it shows all.
 
-    Example:
+    Examples:
         >>> left_out([], "no scores")
         []
     """

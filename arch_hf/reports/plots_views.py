@@ -135,7 +135,7 @@ def cost_points(view: View, field: str) -> CostPoints:
 def pareto(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
     """The points that no other beats at the same or lower cost, by rising cost.
 
-    Example:
+    Examples:
         >>> pareto([(1, 50), (2, 40), (3, 60), (1, 45)])
         [(1, 50), (3, 60)]
     """
@@ -217,7 +217,7 @@ def _label_points(axes, points) -> None:
 def spread(values: Sequence[float], gap: float) -> list[float]:
     """Rising values moved apart to at least `gap`, each group of neighbours about its own mean.
 
-    Example:
+    Examples:
         >>> spread([1.0, 1.0, 5.0], 1.0)
         [0.5, 1.5, 5.0]
     """

@@ -55,7 +55,7 @@ def _rank(view: View) -> None:
 def tied_ranks(scores: Sequence[float]) -> list[float]:
     """Ranks from the highest score down, 1 first; ties share the mean of their places.
 
-    Example:
+    Examples:
         >>> tied_ranks([0.9, 0.5, 0.9])
         [1.5, 3.0, 1.5]
     """

@@ -75,7 +75,7 @@ def report_tables(board: Board) -> list[Table]:
 def two(value: float | None) -> str:
     """A fraction in percent.
 
-    Example:
+    Examples:
         >>> two(0.4573), two(None)
         ('45.73', '–')
     """
@@ -85,7 +85,7 @@ def two(value: float | None) -> str:
 def signed(value: float | None) -> str:
     """A difference in points.
 
-    Example:
+    Examples:
         >>> signed(0.011), signed(-0.0005), signed(None)
         ('+1.10', '-0.05', '–')
     """
@@ -94,7 +94,7 @@ def signed(value: float | None) -> str:
 
 def interval(bounds: tuple[float, float] | None) -> str:
     """
-    Example:
+    Examples:
         >>> interval((0.4, 0.51))
         '40.00 – 51.00'
     """

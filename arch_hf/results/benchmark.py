@@ -22,7 +22,7 @@ class BenchmarkScore(Struct, frozen=True, kw_only=True):
     `single` are the scores of its draws or folds, `subsets` those of its languages. `encoder` is a hash of all that a vector depends on,
     `file` the benchmark's own file of results.
 
-    Example:
+    Examples:
         >>> score = BenchmarkScore(benchmark="MTEB", version="2.26.24", task="ESC50", kind="classification", metric="accuracy",
         ...     protocol="8 clips per class", score=0.724, model=ModelFacts(id="me/model"), encoder="ab")
         >>> score.path("results").as_posix()

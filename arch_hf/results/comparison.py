@@ -54,7 +54,7 @@ class Comparison:
 def too_few(n_units: int) -> str:
     """Why there is no verdict.
 
-    Example:
+    Examples:
         >>> too_few(4)
         '4 units (speakers, recordings, albums ...), and a difference can be shown from 6 on'
     """
@@ -63,7 +63,7 @@ def too_few(n_units: int) -> str:
 
 def p_text(p: float | None) -> str:
     """
-    Example:
+    Examples:
         >>> p_text(0.04321), p_text(0.0000001), p_text(0.0499), p_text(None)
         ('0.043', '< 0.001', '0.0499', '–')
     """
@@ -75,7 +75,7 @@ def p_text(p: float | None) -> str:
 
 def p_phrase(p: float | None) -> str:
     """
-    Example:
+    Examples:
         >>> p_phrase(0.04321), p_phrase(0.0000001)
         ('p = 0.043', 'p < 0.001')
     """

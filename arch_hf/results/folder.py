@@ -16,7 +16,7 @@ SUPERSEDED = ".was-"  # in the name of a result in whose place another question 
 def result_paths(folder: str | Path) -> list[Path]:
     """The result files under a folder, without those that were superseded and the scores of other benchmarks, in the order of their paths. Other JSON files are among them.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> for name in ("esc50.json", "esc50.was-1a2b3c4d.json", "esc50.txt"):
@@ -30,7 +30,7 @@ def result_paths(folder: str | Path) -> list[Path]:
 
 def predictions_path(result_path: str | Path) -> Path:
     """
-    Example:
+    Examples:
         >>> predictions_path("results/me__model/esc50.json").as_posix()
         'results/me__model/esc50.predictions.safetensors'
     """
@@ -50,7 +50,7 @@ def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
     Raises:
         UserError: if the folder does not exist.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "notes.json").write_text("[1, 2]")
@@ -92,7 +92,7 @@ def encoder_of(result: Result) -> tuple[str | None, ...]:
     """Which encoder made a result, whatever it is called: its weights, configuration and code, as it was run. Where the weights are not
     known (schema 1 did not always say), its id and revision stand for them.
 
-    Example:
+    Examples:
         >>> from arch_hf.results.result import DatasetFacts, ModelFacts
         >>> facts = dict(complete=True, dataset=DatasetFacts(id="d", task="single_label", n_clips=1), protocol={}, layer=-1, metrics={})
         >>> one, other = (Result(model=ModelFacts(id=name, weights_sha256="ab"), **facts) for name in ("me/model", "you/copy"))
@@ -118,7 +118,7 @@ def plain_first(filed: Filed) -> tuple:
 
 def layer_name(layer: int) -> str:
     """
-    Example:
+    Examples:
         >>> layer_name(-1), layer_name(6)
         ('last layer', 'layer 6')
     """

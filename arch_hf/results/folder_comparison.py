@@ -154,7 +154,7 @@ def _place(corpus: str) -> tuple[int, str]:
 def holm_where_known(estimates: Sequence[Estimate]) -> list[float | None]:
     """The p of each estimate that has one, corrected for their number; None for those that have none.
 
-    Example:
+    Examples:
         >>> holm_where_known([Estimate(0.03, 0.01, 20.0, 21), Estimate(0.03, 0.01, 3.0, 4), Estimate(0.0, 0.0, 20.0, 21)])
         [0.0141..., None, 1.0]
     """

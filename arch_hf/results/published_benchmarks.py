@@ -32,7 +32,7 @@ class PublishedModel:
 def published_models() -> list[PublishedModel]:
     """All rows of both tables.
 
-    Example:
+    Examples:
         >>> found = published_models()
         >>> hubert = next(row for row in found if row.model_id == "facebook/hubert-base-ls960")
         >>> hubert.benchmark, round(hubert.scores["GTZANGenre"], 4), hubert.revision[:7]

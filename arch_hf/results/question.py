@@ -50,7 +50,7 @@ class Question(Struct, frozen=True, kw_only=True):
     def file_name(self) -> str:
         """`<corpus>.json` for the plain case, with all that differs from it in between.
 
-        Example:
+        Examples:
             >>> facts = dict(model=ModelFacts(id="m"), embedding={}, layer=-1)
             >>> esc50 = DatasetFacts(id="arch/esc50", task="single_label", n_clips=9)
             >>> Question(dataset=esc50, protocol={"name": "arch-v1"}, **facts).file_name
@@ -82,7 +82,7 @@ def _part(text: str) -> str:
     """A text as one part of the name, between dots: one with a dot of its own ends with a hash, so that a dataset called `birds.strict` is
     not taken for `birds` under strict.
 
-    Example:
+    Examples:
         >>> _part("user/birds"), _part("birds.strict")
         ('user__birds', 'birds.strict-9ab31d')
     """

@@ -80,7 +80,7 @@ class Published(Struct, frozen=True, kw_only=True):
     `uncertainty` is the standard deviation that a difference has for one reason alone: the paper drew its split in an order that nobody can know.
     Null where the split is known.
 
-    Example:
+    Examples:
         >>> Published(value=0.5, source="a paper", delta=0.02, uncertainty=0.039).is_decided
         False
     """
@@ -121,7 +121,7 @@ class Result(Struct, frozen=True, kw_only=True):
     the last, else the index of a hidden state; `baselines` are scores without the encoder: name -> metric -> fraction; `complete` says
     that every clip could be used.
 
-    Example:
+    Examples:
         >>> result = Result(
         ...     complete=True, model=ModelFacts(id="me/model"), layer=-1, protocol={"name": "arch-v1", "version": "2.0"},
         ...     dataset=DatasetFacts(id="arch/esc50", task="single_label", n_clips=2000),
@@ -339,7 +339,7 @@ def _reason(error: Exception) -> str:
 def json_schema() -> dict[str, Any]:
     """The JSON Schema of a result file.
 
-    Example:
+    Examples:
         >>> sorted(json_schema()["$defs"]["Score"]["required"])
         ['mean']
     """
@@ -350,7 +350,7 @@ def dataset_id(corpus: Corpus, shown: str) -> str:
     """`arch/<corpus>` for the twelve, wherever the folder lies (the fingerprint says whether it is the same data); else the name under which
     it may be shown, and never that of one of the twelve.
 
-    Example:
+    Examples:
         >>> from arch_hf.data.registry import get_corpus
         >>> from dataclasses import replace
         >>> esc50 = get_corpus("esc50")

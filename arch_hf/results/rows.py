@@ -48,7 +48,7 @@ SCHEMA = pa.schema(
 def key_of(result: Result) -> str:
     """SHA-256 over all that a result says but for when, where and how fast it was computed.
 
-    Example:
+    Examples:
         >>> from arch_hf.results.result import DatasetFacts, ModelFacts
         >>> from arch_hf.probing.record import Score
         >>> facts = dict(complete=True, model=ModelFacts(id="m"), layer=-1, protocol={"name": "p", "version": "1"},

@@ -16,7 +16,7 @@ def seal(content: dict[str, Any]) -> bytes:
     Raises:
         ValueError: a number in it is not finite.
 
-    Example:
+    Examples:
         >>> why_not_sealed(seal({"score": 0.5})) is None
         True
     """
@@ -28,7 +28,7 @@ def seal(content: dict[str, Any]) -> bytes:
 def why_not_sealed(data: bytes) -> str | None:
     """What is wrong with the checksum of a file, or None when it holds.
 
-    Example:
+    Examples:
         >>> why_not_sealed(seal({"score": 0.5}).replace(b"0.5", b"0.6"))
         'was changed after it was written (its checksum does not match)'
     """

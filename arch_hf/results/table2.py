@@ -131,7 +131,7 @@ def _table2() -> dict[tuple[str, str], dict[str, float]]:
 def published_score(model_id: str, corpus: str) -> float | None:
     """The score of Table 2 as a fraction, or None for a model or corpus that is not in it.
 
-    Example:
+    Examples:
         >>> published_score("facebook/hubert-base-ls960", "esc50")
         0.589
         >>> published_score("somebody/else", "esc50") is None

@@ -11,7 +11,7 @@ def align(rows: Sequence[Sequence[str]]) -> str:
     """Rows of cells as text in columns; the first column to the left, the others to the right, a rule under the first row. What would steer the
     terminal is spelled out.
 
-    Example:
+    Examples:
         >>> print(align([["corpus", "score"], ["esc50", "7.00"]]))
         corpus  score
         ─────────────
@@ -31,7 +31,7 @@ def align(rows: Sequence[Sequence[str]]) -> str:
 def difference(value: float, uncertainty: float | None) -> str:
     """A difference of fractions in points, with its uncertainty.
 
-    Example:
+    Examples:
         >>> difference(0.0123, None), difference(-0.0123, 0.039)
         ('+1.23', '-1.23 ± 3.9')
     """
@@ -41,7 +41,7 @@ def difference(value: float, uncertainty: float | None) -> str:
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two decimals.
 
-    Example:
+    Examples:
         >>> percent(0.4573), percent(None)
         ('45.73', '–')
     """

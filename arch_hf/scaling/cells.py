@@ -13,7 +13,7 @@ MANY = ("model_id", "model_name", "protocol")  # of one command
 def cells_of(jobs: Sequence[Job]) -> list[Job]:
     """The jobs cut into cells: one dataset each, each cell once.
 
-    Example:
+    Examples:
         >>> [(cell.model_id, *cell.datasets) for cell in cells_of([Job("mfcc", ("esc50", "us8k", "esc50"))])]
         [('mfcc', 'esc50'), ('mfcc', 'us8k')]
     """
@@ -23,7 +23,7 @@ def cells_of(jobs: Sequence[Job]) -> list[Job]:
 def baselines_of(cells: Sequence[Job]) -> list[Job]:
     """The cells of the baseline beside which the others stand: where they come first, no two of the others compute the same one.
 
-    Example:
+    Examples:
         >>> cells = cells_of([Job("logmel", ("esc50",)), Job("hubert", ("esc50",), revision="main")])
         >>> [(cell.model_id, *cell.datasets) for cell in baselines_of(cells)]
         [('mfcc', 'esc50')]
@@ -39,7 +39,7 @@ def baselines_of(cells: Sequence[Job]) -> list[Job]:
 def arguments(*jobs: Job) -> list[str]:
     """One job, or several that differ in model and protocol alone, as arguments of `arch-hf evaluate`: what is not the default.
 
-    Example:
+    Examples:
         >>> arguments(Job("me/model", ("esc50",), protocol="strict", shots=(1, 5), streaming=True))
         ['--model_id', 'me/model', '--datasets', 'esc50', '--protocol', 'strict', '--streaming', '--shots', '1', '5']
         >>> arguments(Job("me/one"), Job("me/two"))
@@ -69,7 +69,7 @@ def arguments(*jobs: Job) -> list[str]:
 def missing(cells: Sequence[Job], results: Iterable[Result]) -> list[Job]:
     """The cells of which there is no complete result. Whether one is of the same weights and data, the cell itself sees when it runs.
 
-    Example:
+    Examples:
         >>> missing([Job("mfcc", ("esc50",))], [])[0].datasets
         ('esc50',)
     """

@@ -90,7 +90,7 @@ def accelerator(name: str, dtype: str | None = None) -> Machine:
     Raises:
         UserError: it is not in the table.
 
-    Example:
+    Examples:
         >>> accelerator("A100").gflops, accelerator("a100", "bfloat16").gflops
         (7800.0, 124800.0)
     """
@@ -105,7 +105,7 @@ def accelerator(name: str, dtype: str | None = None) -> Machine:
 def model_size(cell: Job) -> ModelSize:
     """Of a model of Table 2 what is known of it; any other is loaded, and its operations are counted.
 
-    Example:
+    Examples:
         >>> model_size(Job("facebook/hubert-base-ls960"))
         ModelSize(gflop=14.33, n_layers=13, width=768, window=None)
     """
@@ -159,7 +159,7 @@ BASE_SECONDS = 10.0  # of a clip, where nothing is known
 def estimate(cell: Job, model: ModelSize, data: DataSize, machine: Machine, speed: float | None = None) -> Cost:
     """How long the cell takes; `speed` is how many seconds of audio the model was seen to take in a second on such a device.
 
-    Example:
+    Examples:
         >>> cell = Job("facebook/hubert-base-ls960", ("esc50",))
         >>> machine = Machine("a laptop", "cpu", gflops=186, cores=2)
         >>> round(estimate(cell, model_size(cell), data_size(cell), machine).seconds / 60)

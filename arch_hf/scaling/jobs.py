@@ -63,7 +63,7 @@ def flavor_machine(name: str, dtype: str | None = None) -> Machine:
 
 def _price_per_hour(price: float, unit: str) -> float:
     """
-    Example:
+    Examples:
         >>> _price_per_hour(0.01, "minute")
         0.6
     """
@@ -73,7 +73,7 @@ def _price_per_hour(price: float, unit: str) -> float:
 def command_of(arguments: Sequence[str]) -> list[str]:
     """The arguments of `arch-hf evaluate` as the job gives them: results and store go into the bucket.
 
-    Example:
+    Examples:
         >>> command_of(["--model_id", "me/model", "--output_dir", "here"])
         ['evaluate', '--model_id', 'me/model', '--output_dir', '/arch/results', '--cache_dir', '/arch/cache']
     """

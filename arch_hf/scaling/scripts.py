@@ -70,7 +70,7 @@ class Plan:
 
 def show_time(seconds: float) -> str:
     """
-    Example:
+    Examples:
         >>> show_time(59), show_time(3600 * 2.5)
         ('1 min', '2 h 30 min')
     """
@@ -204,7 +204,7 @@ def _arrays(name: str, plan: Plan, cells: Sequence[tuple[Job, Cost]]) -> list[tu
 def time_limit(cost: Cost) -> int:
     """Minutes after which a cell may be stopped: well above its estimate.
 
-    Example:
+    Examples:
         >>> time_limit(Cost(60.0, True)), time_limit(Cost(3600.0, False)), time_limit(Cost(200_000.0, False))
         (30, 120, 7200)
     """

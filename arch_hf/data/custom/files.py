@@ -177,7 +177,7 @@ def _refuse_splits_as_classes(names: set[str]) -> None:
 def is_split_name(name: str) -> bool:
     """Whether a folder or a file is called like a split.
 
-    Example:
+    Examples:
         >>> [name for name in ("train", "fold_3", "Test", "training-2", "rain") if is_split_name(name)]
         ['train', 'fold_3', 'Test']
     """

@@ -91,7 +91,7 @@ class FilesOfLists:
     """The audio files of a folder by the names that lists have for them: the path from the list's own folder or from the root, or as much of
     its end as tells it from all others, with or without the ending.
 
-    Example:
+    Examples:
         >>> files = FilesOfLists(Path("esc"), ["audio/1-137-A-32.wav", "audio/1-977-A-39.wav"])
         >>> files.find("meta/esc50.csv", "1-977-A-39.wav"), files.find("meta/esc50.csv", "1-137-A-32")
         ('audio/1-977-A-39.wav', 'audio/1-137-A-32.wav')

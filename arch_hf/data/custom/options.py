@@ -59,7 +59,7 @@ def parse_splits(splits: Mapping[str, str] | str | None) -> dict[str, str]:
     Raises:
         UserError: if there is no train or no test, or one split has two parts to play.
 
-    Example:
+    Examples:
         >>> parse_splits("train=english,test=french")
         {'train': 'english', 'test': 'french'}
     """

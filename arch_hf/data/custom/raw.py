@@ -57,7 +57,7 @@ def read_column(clips: Dataset, name: str) -> list:
 def shown(names: Sequence, most: int = 5) -> str:
     """The first few of many names, in one line.
 
-    Example:
+    Examples:
         >>> shown("abcdefg", 3)
         'a, b, c and 4 more'
     """

@@ -51,7 +51,7 @@ def extract_all(paths: Sequence[Path], target_dir: Path) -> None:
         UserError: an archive is missing, damaged, holds what could reach outside the folder, or does not fit the disk; or
             a split zip meets neither 7-Zip nor zip. Nothing of that archive is left behind.
 
-    Example:
+    Examples:
         >>> import tempfile, zipfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     with zipfile.ZipFile(Path(folder, "x.zip"), "w") as archive:
@@ -71,7 +71,7 @@ def extract_all(paths: Sequence[Path], target_dir: Path) -> None:
 def check_programs(names: Sequence[str]) -> None:
     """Raise UserError now, rather than after the download, when `names` hold a split zip and no program here reads one.
 
-    Example:
+    Examples:
         >>> check_programs(["ESC-50.zip", "annotations.csv"])
     """
     for name in names:

@@ -16,7 +16,7 @@ FULL_DISK = {errno.ENOSPC, errno.EDQUOT}
 def human_size(n_bytes: int) -> str:
     """A number of bytes as people write it, in decimal units.
 
-    Example:
+    Examples:
         >>> human_size(208_468_073), human_size(40), human_size(6_023_741_708)
         ('208.5 MB', '40 B', '6.0 GB')
     """

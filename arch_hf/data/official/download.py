@@ -49,7 +49,7 @@ def fetch_sources(sources: Sequence[Source], target_dir: Path, *, max_workers: i
         UserError: a file cannot be had (404, bad certificate, host down, ...), is not the one expected (size, checksum), or
             does not fit the disk. No wrong file is left under its final name.
 
-    Example:
+    Examples:
         >>> import tempfile
         >>> fetch_sources([], Path(tempfile.gettempdir()))
         []
@@ -84,7 +84,7 @@ def fetch_sources(sources: Sequence[Source], target_dir: Path, *, max_workers: i
 def file_name(source: Source) -> str:
     """The plain name under which a source is kept.
 
-    Example:
+    Examples:
         >>> file_name(Source("https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip?download=1"))
         'Audio_Speech_Actors_01-24.zip'
     """

@@ -27,7 +27,7 @@ def checked_members(archive: str, members: Iterable[Member]) -> dict[str, Member
     Refused: absolute paths and drives, `..`, backslashes, links, devices, pipes. macOS's own files (JUNK) are left out.
     Two files of one name and one size are taken for copies; with different sizes they are refused.
 
-    Example:
+    Examples:
         >>> sorted(checked_members("x.zip", [Member("./a/b.wav", 9, "file"), Member("a/.DS_Store", 9, "file")]))
         ['a/b.wav']
         >>> checked_members("x.zip", [Member("../b.wav", 9, "file")])

@@ -21,7 +21,7 @@ csv.field_size_limit(1 << 24)
 def nfc(text: str) -> str:
     """One spelling of accents: some file systems split é into two characters, and a clip's id must not depend on that.
 
-    Example:
+    Examples:
         >>> len("e\u0301"), len(nfc("e\u0301"))
         (2, 1)
     """
@@ -31,7 +31,7 @@ def nfc(text: str) -> str:
 def escaped(path: str) -> str:
     r"""A path that is no UTF-8, as one can show it.
 
-    Example:
+    Examples:
         >>> print(escaped(os.fsdecode(b"Caf\xe9.wav")))
         Caf\xe9.wav
     """

@@ -51,7 +51,7 @@ class WaveformConvolutions(nn.Module):
         extractor: a feature extractor as of wav2vec 2.0, in the dtype to compute in; see `takes`.
         ends: what is known of the batch under way.
 
-    Example:
+    Examples:
         >>> from transformers import HubertConfig, HubertModel
         >>> tiny = dict(hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=8)
         >>> plain = HubertModel(HubertConfig(conv_dim=(8,) * 7, **tiny)).eval().feature_extractor

@@ -18,7 +18,7 @@ class FourierConvolution(nn.Module):
     Args:
         conv: a convolution, see `takes`.
 
-    Example:
+    Examples:
         >>> conv = nn.Conv1d(32, 32, kernel_size=128, padding=64, groups=4)
         >>> hidden = torch.randn(2, 32, 300)
         >>> with torch.inference_mode():

@@ -9,7 +9,7 @@ evaluate = find_evaluate()
 class Accuracy(evaluate.Metric):  # type: ignore[name-defined]  # found at run time
     """Accuracy: the fraction of clips whose class was found.
 
-    Example:
+    Examples:
         >>> metric = Accuracy()
         >>> metric.compute(predictions=[0, 1, 1, 2], references=[0, 1, 2, 2])
         {'accuracy': 0.7...}

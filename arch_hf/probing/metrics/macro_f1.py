@@ -9,7 +9,7 @@ evaluate = find_evaluate()
 class MacroF1(evaluate.Metric):  # type: ignore[name-defined]  # found at run time
     """Macro F1: the mean over classes of the harmonic mean of precision and recall.
 
-    Example:
+    Examples:
         >>> metric = MacroF1()
         >>> metric.compute(predictions=[0, 1, 1, 2], references=[0, 1, 2, 2])
         {'macro_f1': 0.7...}

@@ -14,7 +14,7 @@ class MeanAveragePrecision(evaluate.Metric):  # type: ignore[name-defined]  # fo
 
     A class without a positive clip has no average precision and is left out (scikit-learn counts it as 0).
 
-    Example:
+    Examples:
         >>> metric = MeanAveragePrecision()
         >>> metric.compute(predictions=[[0.9, 0.1], [0.8, 0.7], [0.1, 0.2]], references=[[1, 0], [0, 1], [1, 0]])
         {'map_macro': 0.9166..., 'map_weighted': 0.8888...}

@@ -42,7 +42,7 @@ def _describe(description: str | None, inputs: str, features: dict) -> Any:
 def single_label_scores(predictions: Sequence[int], references: Sequence[int]) -> dict[str, float]:
     """Accuracy and macro F1 of class indices.
 
-    Example:
+    Examples:
         >>> single_label_scores([0, 1, 1, 2], [0, 1, 2, 2])
         {'accuracy': 0.75, 'macro_f1': 0.7777...}
     """

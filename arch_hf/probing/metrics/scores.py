@@ -18,7 +18,7 @@ def average_precision(scores: torch.Tensor, targets: torch.Tensor) -> torch.Tens
     Returns:
         float64 [..., classes]; NaN where a class has no positive clip.
 
-    Example:
+    Examples:
         >>> scores, targets = torch.tensor([[0.9], [0.8], [0.1]]), torch.tensor([[1], [0], [1]])
         >>> average_precision(scores, targets).tolist()
         [0.8333...]
@@ -45,7 +45,7 @@ def accuracy_and_macro_f1(counts: np.ndarray) -> dict[str, np.ndarray]:
     Returns:
         {"accuracy", "macro_f1"}, each float64 [...].
 
-    Example:
+    Examples:
         >>> counts = count_columns(np.array([0, 0, 1]), np.array([0, 1, 1]), 3).sum(0).reshape(3, 3)
         >>> {name: value.item() for name, value in accuracy_and_macro_f1(counts).items()}
         {'accuracy': 0.6666..., 'macro_f1': 0.6666...}
@@ -74,7 +74,7 @@ def average_precision_without(scores: np.ndarray, positive: np.ndarray, block: n
     Returns:
         float64 [n_blocks]; 0 where no positive clip is left.
 
-    Example:
+    Examples:
         >>> scores, positive = np.array([0.9, 0.8, 0.1]), np.array([True, False, True])
         >>> average_precision_without(scores, positive, np.array([0, 1, 2]), 4).tolist()
         [0.5, 1.0, 1.0, 0.8333...]
@@ -116,7 +116,7 @@ def score(scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
         scores: float [clips, classes]; the highest is the prediction.
         targets: int64 [clips], or 0 and 1 [clips, classes].
 
-    Example:
+    Examples:
         >>> score(np.array([[2.0, 1.0], [0.0, 3.0]]), np.array([0, 0]))
         {'accuracy': 0.5, 'macro_f1': 0.3333...}
     """
@@ -136,7 +136,7 @@ def headline(scores: torch.Tensor, targets: torch.Tensor) -> float:
         scores: [clips, classes]; the highest is the prediction.
         targets: int64 [clips], or 0 and 1 [clips, classes].
 
-    Example:
+    Examples:
         >>> headline(torch.tensor([[2.0, 1.0], [0.0, 3.0]]), torch.tensor([0, 0]))
         0.5
     """
@@ -152,7 +152,7 @@ class RankedClasses:
         scores: float [clips, classes].
         targets: 0 or 1 [clips, classes].
 
-    Example:
+    Examples:
         >>> scores, targets = np.array([[0.9], [0.8], [0.1]]), np.array([[1], [0], [1]])
         >>> RankedClasses(scores, targets).average_precision(np.float32([[1, 1, 1], [1, 1, 0]])).ravel().tolist()
         [0.8333..., 1.0]

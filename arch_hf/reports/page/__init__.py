@@ -85,7 +85,7 @@ class _Pool:
 def _sparse(matrix) -> list[float]:
     """Row-major counts to one decimal, each run of n zeros as -n.
 
-    Example:
+    Examples:
         >>> _sparse(((5, 0), (0, 7)))
         [5, -2, 7]
     """
