@@ -204,8 +204,35 @@ def test_other_corpora_and_two_revisions_stand_apart():
     view = board.views[0]
     assert [column.key for column in view.columns[12:]] == ["someone/birds (small)"] and view.columns[
         12
-    ].domain == "other"
+    ].domain == "events"
     assert [row.revision for row in view.own_rows if row.model_id == "a/b"] == [None, "f" * 40]
+
+
+def test_own_corpora_stand_under_their_domain_and_columns_without_a_score_are_left_out():
+    own = {"protocol": {"name": "strict"}}
+    words = make_result("me/words", 0.8, dataset={"domain": "speech"}, **own)
+    odd = make_result("me/odd", 0.7, dataset={"domain": "cooking"}, **own)
+    board = board_of(make_result("slurp", 0.6, **own), make_result("esc50", 0.9, **own), words, odd)
+    assert "| Model | Size | ESC-50 | SLURP | me/words | me/odd |" in TEXT_FORMATS["md"](board)
+    assert r"{c}{Acoustic events} & \multicolumn{2}{c}{Speech} & \multicolumn{1}{c}{Other corpora}" in TEXT_FORMATS[
+        "tex"
+    ](board)
+    page = page_data(board)["views"][1]
+    assert page["columns"][12:] == [
+        ["me/odd", "me/odd", "other", "accuracy"],
+        ["me/words", "me/words", "speech", "accuracy"],
+    ]
+    assert board.views[1].own_rows[0].averages["speech"] is None  # the paper's four
+
+
+def test_an_interval_of_few_units_is_marked():
+    few, many = (make_result(score=0.5, model=f"us/{n}", bootstrap={"unit": "group", "n_units": n}) for n in (4, 6))
+    text, data = TEXT_FORMATS["md"](board_of(few, many)), page_data(board_of(few, many))
+    assert "| 47.00 – 52.00 | 4, too few |" in text and "| 47.00 – 52.00 | 6 |" in text
+    assert text.count("- too few: an interval drawn from fewer than 6 units") == 1
+    assert "too few:" not in TEXT_FORMATS["md"](board_of(many))
+    cells = [row[11][0] for row in data["views"][0]["rows"] if not row[5]]
+    assert [cell[16:] for cell in cells] == [[4], []]
 
 
 # One row per model -----------------------------------------------------------------------------------------------------
@@ -271,7 +298,7 @@ def test_spreads_over_folds_and_over_seeds_stay_apart():
     (row,) = (row for row in csv.DictReader(io.StringIO(TEXT_FORMATS["csv"](board))) if row["source"] == "evaluated")
     spreads = [row[f"arch-v1 {VERSION}/last/esc50/std_{over}"] for over in ("folds", "seeds")]
     assert spreads == ["28.28", "14.14"]
-    assert "| ESC-50 | 40.00 | 37.00 – 42.00 | 28.28 | 14.14 | 10.00 |" in TEXT_FORMATS["md"](board)
+    assert "| ESC-50 | 40.00 | 37.00 – 42.00 | – | 28.28 | 14.14 | 10.00 |" in TEXT_FORMATS["md"](board)
     assert "28.28 & 14.14" in TEXT_FORMATS["tex"](board)
     cell = page_data(board)["views"][0]["rows"][0][11][0]
     assert cell[5:7] == [28.28, 14.14] and cell[10] == [2, 2]

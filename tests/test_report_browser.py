@@ -50,6 +50,8 @@ try {
   document.getElementById("search").value = "";
   document.getElementById("search").dispatchEvent(new Event("input"));
   seen.strict = column();
+  seen.strictHeads = [...document.querySelectorAll("#board tr.heads th")].map((th) => th.textContent);
+  seen.strictGroups = [...document.querySelectorAll("#board tr.groups th")].map((th) => th.textContent);
   document.getElementById("protocol").value = "arch-v1 VERSION";
   document.getElementById("protocol").dispatchEvent(new Event("change"));
   document.getElementById("tab-compare").click();
@@ -106,6 +108,7 @@ def test_page_in_a_browser(tmp_path, size):
                     protocol,
                     layer,
                 )
+    write_result(tmp_path / "results/words.json", name, "me/words", 0.7, "strict", -1)
     protocol = {"name": "arch-v1", "version": VERSION}
     for number, (model, share) in enumerate((("us/a", 0.9), ("us/b", 0.6))):
         for units in (12, 4):
@@ -125,6 +128,8 @@ def test_page_in_a_browser(tmp_path, size):
     assert seen["withoutBase"] == 11 and seen["slurp"] and seen["found"] == [name]
     assert "95% interval 98.00 to 99.50" in seen["tip"] and seen["described"] == "tip"
     assert seen["classes"] == ["dog", name]  # the worse first
+    assert [head.split("ARCH")[0] for head in seen["strictHeads"][4:]] == ["Mean", "ESC-50", "US8K", "me/words"]
+    assert seen["strictGroups"] == ["Acoustic events"]  # with a corpus of our own
     assert seen["strict"] == [name] and seen["layers"] == 2 and seen["intervals"] == 1
     vivae, emovo, *means = seen["compared"]
     found = compare(*(tmp_path / "results" / f"us__{letter}" / "vivae.json" for letter in "ab")).headline.estimate

@@ -51,9 +51,13 @@ AVERAGE_NAMES = {**{key: DOMAINS[key] for key in ("events", "music", "speech")},
 
 
 def columns_of(results: Iterable[Result]) -> tuple[Column, ...]:
-    """The twelve, then whatever else was evaluated, by name."""
+    """The twelve, then whatever else was evaluated, by name, each under the domain that its results tell."""
     others = {result.corpus: result for result in results if result.corpus not in TWELVE_KEYS}
-    return TWELVE + tuple(Column(key, key, "other", others[key].metric) for key in sorted(others))
+    return TWELVE + tuple(Column(key, key, _domain(others[key]), others[key].metric) for key in sorted(others))
+
+
+def _domain(result: Result) -> str:
+    return result.dataset.domain if result.dataset.domain in DOMAINS else "other"
 
 
 def size_class(n_parameters: int | None) -> str:

@@ -10,7 +10,7 @@ from arch_hf.reports.tables import Entry, Label, Table, report_tables
 LEGEND = (
     "Scores in percent: accuracy; macro mAP where the column says mAP. **Bold**: best of its size class (B, L, XL), or of the layers. ★: best of all. "
     f"◇: pre-trained on AudioSet. *published*: from {PAPER}. †: incomplete, not ranked. "
-    "Averages are of models with all corpora of the domain, ranks of those with all twelve; the rank is by mean rank over the twelve."
+    "Averages are over the paper's corpora of a domain, of models with all of them, ranks of those with all twelve; the rank is by mean rank over the twelve."
 )
 
 

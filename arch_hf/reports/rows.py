@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from arch_hf.probing.estimate import Estimate
-from arch_hf.reports.columns import TWELVE_KEYS, Column
+from arch_hf.reports.columns import DOMAINS, TWELVE_KEYS, Column
 from arch_hf.results.benchmark import BenchmarkScore
 from arch_hf.results.folder import Filed, layer_name, predictions_path
 from arch_hf.results.result import Result
@@ -112,6 +112,12 @@ class View:
     @property
     def title(self) -> str:
         return f"{self.protocol_title}, {layer_name(self.layer)}"
+
+    @property
+    def shown_columns(self) -> list[Column]:
+        """Those with a score, domain by domain, the paper's corpora before the others of a domain."""
+        scored = [column for column in self.columns if any(column.key in row.cells for row in self.rows)]
+        return sorted(scored, key=lambda column: [*DOMAINS].index(column.domain))
 
     @property
     def own_rows(self) -> list[Row]:

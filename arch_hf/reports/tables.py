@@ -7,14 +7,17 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, Column, percent
+from arch_hf.probing.estimate import FEWEST_UNITS
+from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, TWELVE_KEYS, Column, percent
 from arch_hf.reports.layers import LayerTable, layer_tables
 from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
 from arch_hf.results.folder import layer_name
+from arch_hf.results.result import Result
 
 NONE = "–"
 MOST_DETAILED = 12  # models of ours whose results are printed one by one; the csv holds all
 SHORT_REVISION = 12
+TOO_FEW = "too few"
 
 
 class Entry(NamedTuple):
@@ -130,12 +133,13 @@ def _size(row: Row) -> Entry:
 
 
 def score_table(view: View) -> Table:
-    """Every model on every corpus."""
+    """Every model on every corpus that one of them has a score on."""
+    columns = view.shown_columns
     lines = [
-        Line(row_label(row), (_size(row), *(score_entry(row.cells.get(c.key)) for c in view.columns)), _group(row))
+        Line(row_label(row), (_size(row), *(score_entry(row.cells.get(c.key)) for c in columns)), _group(row))
         for row in view.rows
     ]
-    return Table(view.title, (Head("Size"), *map(score_head, view.columns)), tuple(lines), tuple(view.notes))
+    return Table(view.title, (Head("Size"), *map(score_head, columns)), tuple(lines), tuple(view.notes))
 
 
 def mean_table(view: View) -> Table:
@@ -153,7 +157,7 @@ def _means(row: Row) -> list[Entry]:
 
 def difference_table(view: View) -> Table:
     """Ours minus published, of the models that the paper has too; ± where the paper's draw is not known."""
-    columns = [column for column in view.columns if column.domain != "other"]
+    columns = [column for column in view.columns if column.key in TWELVE_KEYS]
     lines = [
         Line(row_label(row), tuple(difference_entry(row.cells.get(column.key)) for column in columns))
         for row in view.own_rows
@@ -178,15 +182,34 @@ def detail_table(view: View) -> Table:
     shots = sorted(
         {shots for row in rows for cell in row.own_cells.values() for shots in cell.result.few_shot}, key=int
     )
-    heads = ("Corpus", "Score", "95% interval", "std folds", "std seeds", "Majority", "MFCC")
+    heads = ("Corpus", "Score", "95% interval", "Units", "std folds", "std seeds", "Majority", "MFCC")
     lines = [
         Line(row_label(row), _detail(column, row.own_cells[column.key], shots), row.model_id)
         for row in rows
-        for column in view.columns
+        for column in view.shown_columns
         if column.key in row.own_cells
     ]
-    notes = ("Few-shot: mean over folds and draws ± standard deviation over draws.",) if shots else ()
-    return Table(title, (*map(Head, heads), *(Head(f"{n}-shot") for n in shots), Head("Clips")), tuple(lines), notes)
+    notes = ["Few-shot: mean over folds and draws ± standard deviation over draws."] if shots else []
+    if any(few_units(cell.result) is not None for row in rows for cell in row.own_cells.values()):
+        what = (
+            f"an interval drawn from fewer than {FEWEST_UNITS} units says little of how far others would move the score"
+        )
+        notes.append(f"{TOO_FEW}: {what}.")
+    return Table(
+        title, (*map(Head, heads), *(Head(f"{n}-shot") for n in shots), Head("Clips")), tuple(lines), tuple(notes)
+    )
+
+
+def few_units(result: Result) -> int | None:
+    """From how many units an interval is drawn, where they are too few to say much."""
+    units = result.bootstrap.get("n_units", FEWEST_UNITS)
+    return units if result.headline.ci95 and units < FEWEST_UNITS else None
+
+
+def _units(result: Result) -> str:
+    """How many groups (speakers, recordings ...) or clips an interval is drawn from."""
+    known = "n_units" in result.bootstrap
+    return f"{result.bootstrap['n_units']}{f', {TOO_FEW}' if few_units(result) is not None else ''}" if known else NONE
 
 
 def _detail(column: Column, cell: OwnCell, shots: Sequence[str]) -> tuple[Entry, ...]:
@@ -195,6 +218,7 @@ def _detail(column: Column, cell: OwnCell, shots: Sequence[str]) -> tuple[Entry,
     spreads = [two(score.std_folds), two(score.std_seeds)]
     texts = [
         interval(score.ci95),
+        _units(result),
         *spreads,
         *baselines,
         *(few_shot(cell, n) for n in shots),

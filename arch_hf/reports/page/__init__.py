@@ -10,6 +10,7 @@ from arch_hf.probing.estimate import FEWEST_UNITS, half_width, two_sided_p
 from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, SIZE_NAMES, percent
 from arch_hf.reports.escape import json_in_html
 from arch_hf.reports.rows import MOST_COMPARED, Board, Cell, OwnCell, Pairs, Row, View
+from arch_hf.reports.tables import few_units
 from arch_hf.results.result import Result
 from arch_hf.terminal import visible
 
@@ -149,7 +150,7 @@ def _cell(cell: Cell | None, view: View, pool: _Pool) -> list | int:
         if view.layer == -1:
             values += [cell.rank, result.dataset.n_clips, _folds_and_seeds(result)]
             values += [_percent(result.baselines.get(name, {}).get(result.metric)) for name in ("majority", "mfcc")]
-            values += [pool.add(result), _few_shot(result), _percent(cell.uncertainty)]
+            values += [pool.add(result), _few_shot(result), _percent(cell.uncertainty), few_units(result)]
     elif view.layer == -1:
         values += [None] * 5 + [cell.rank]
     while values[-1] is None:

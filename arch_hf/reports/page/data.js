@@ -1,7 +1,7 @@
 // The data block, the names of its fields, and small helpers. Names are only ever set as text.
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const ROW = { name: 0, id: 1, revision: 2, size: 3, audioset: 4, published: 5, parameters: 6, gflop: 7, averages: 8, meanRank: 9, rank: 10, cells: 11, page: 12, also: 13, variant: 14, layers: 15, encoder: 16 };
-const CELL = { score: 0, marks: 1, delta: 2, low: 3, high: 4, stdFolds: 5, stdSeeds: 6, caveat: 7, rank: 8, clips: 9, runs: 10, majority: 11, mfcc: 12, detail: 13, shots: 14, uncertainty: 15 };
+const CELL = { score: 0, marks: 1, delta: 2, low: 3, high: 4, stdFolds: 5, stdSeeds: 6, caveat: 7, rank: 8, clips: 9, runs: 10, majority: 11, mfcc: 12, detail: 13, shots: 14, uncertainty: 15, fewUnits: 16 };
 const PAIR = { difference: 0, half: 1, p: 2, units: 3 };
 const COLUMN = { key: 0, title: 1, domain: 2, metric: 3 };
 const AVERAGES = ["events", "music", "speech", "all"];
@@ -86,7 +86,8 @@ const isDecided = (cell) => !known(cell[CELL.uncertainty]) || Math.abs(cell[CELL
 function explain(row, column, cell) {
   const lines = [`${rowLabel(row)}, ${column[COLUMN.title]}: ${two(cell[CELL.score])}% ${metricName(column)}`];
   if (known(cell[CELL.low])) lines.push(`95% interval ${two(cell[CELL.low])} to ${two(cell[CELL.high])}`);
-  else if (row[ROW.published]) lines.push("As published; the paper states no interval");
+  if (known(cell[CELL.fewUnits])) lines.push(`drawn from ${cell[CELL.fewUnits]} units alone, too few to say how far others would move the score`);
+  if (row[ROW.published]) lines.push("As published; the paper states no interval");
   if (spread(cell)) lines.push(`Standard deviation ${spread(cell)}`);
   if (known(cell[CELL.delta])) lines.push(`${signed(cell[CELL.delta])}${doubt(cell)} points from the published score`);
   if (known(cell[CELL.rank])) lines.push(`Rank ${cell[CELL.rank]} in this column`);

@@ -14,12 +14,15 @@ function boardColumns() {
     group,
     start: true,
     width: group ? 4.6 : 5,
-    under: group ? null : "of all 12",
+    under: group ? "ARCH's 4" : "of all 12",
     value: (row) => row[ROW.averages][index],
     draw: (td, value) => td.append(two(value)),
   });
   columns.push(mean("Mean", 3));
-  state.view.columns.forEach((column, index) => {
+  // Those with a score, domain by domain, the paper's corpora first.
+  const place = ([column]) => Object.keys(DATA.domains).indexOf(column[COLUMN.domain]);
+  const scored = state.view.columns.map((column, index) => [column, index]).filter(([, index]) => state.view.rows.some((row) => row[ROW.cells][index]));
+  scored.sort((a, b) => place(a) - place(b)).forEach(([column, index]) => {
     const domain = column[COLUMN.domain];
     if (!state.domains.has(domain)) return;
     const average = AVERAGES.indexOf(domain);
