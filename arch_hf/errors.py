@@ -1,5 +1,6 @@
 """The errors that a user can mend, how all others are reported, and how a command ends."""
 
+import errno
 import os
 import re
 import sys
@@ -122,6 +123,9 @@ def as_user_error(error: Exception) -> UserError:
     """
     if isinstance(error, UserError):
         return error
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        name = str(error.filename or "")
+        return UserError(f"a name is too long for a file or folder: {name[:60]}... ({len(name)} characters)")
     what = f"{type(error).__name__}: {one_line(error)} (a fault of arch-hf or of a library"
     try:
         return UserError(f"{what}; its traceback: {write_traceback(error)})")

@@ -149,6 +149,12 @@ def test_a_folder_of_audio_files_and_a_saved_dataset(tmp_path):
 
 def test_the_wrong_folder_under_a_known_name_is_noticed(tmp_path):
     parquet(tmp_path / "arch/esc50", train=make(2), test=make(2))
+    long = "x" * 300
+    for name, message in ((long, "unknown corpus"), (f"./{long}", "no such folder"), (f"{long}.csv", "unknown corpus")):
+        with pytest.raises(UserError, match=message):
+            load_corpus(name)
+    with pytest.raises(UserError, match=r"--data_dir x+: no such folder"):
+        load_corpus("emovo", data_dir=long)
     with pytest.raises(UserError, match="emovo/missing: no such folder"):
         load_corpus("esc50", data_dir="emovo/missing")
     (tmp_path / "arch/esc50/arch.json").write_text("{")

@@ -55,6 +55,14 @@ def test_any_other_error_is_one_line_that_names_a_log_without_secrets(monkeypatc
     )
 
 
+def test_a_name_that_is_too_long_is_the_users():
+    with pytest.raises(OSError) as raised:
+        Path("x" * 300).stat()
+    assert (
+        str(as_user_error(raised.value)) == f"a name is too long for a file or folder: {'x' * 60}... (300 characters)"
+    )
+
+
 def test_where_no_log_can_be_written_the_error_is_told_all_the_same(monkeypatch, tmp_path):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "missing"))
     error = str(as_user_error(KeyError("x")))

@@ -252,6 +252,7 @@ def test_paper_numbers():
         30, "map_macro", "binary cross-entropy, one regression per class",
     )  # fmt: skip
     assert strict["strengths"] == pytest.approx(np.logspace(2, -6, 17))
+    assert json.loads(json.dumps(strict)) == strict, "as it is read back from a result"
     assert (strict["name"], PROTOCOLS["strict"].as_dict(get_corpus("esc50"), "knn")["name"]) == ("strict", "strict-knn")
 
 

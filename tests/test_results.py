@@ -68,6 +68,11 @@ def test_every_changed_byte_of_a_result_is_noticed(tmp_path):
         Result.read(path)
 
 
+def test_a_name_that_looks_like_an_empty_checksum_is_read_back(tmp_path):
+    written, _ = write(question(id="0" * 64), tmp_path)
+    assert Result.read(question(id="0" * 64).path(tmp_path)) == written
+
+
 def test_a_result_cannot_pass_for_one_of_schema_1(tmp_path):
     write(question(), tmp_path)
     path = question().path(tmp_path)

@@ -260,6 +260,15 @@ def test_few_shots(multi_label, protocol):
         scored(probe="knn", shots=(1,))
 
 
+def test_few_shots_are_other_draws_in_each_fold():
+    """Also where two folds share their train clips: else their draws would err alike, and the spread would not show it."""
+    _, task = problem()
+    alike = replace(task, folds=[replace(task.folds[0], test=fold.test) for fold in task.folds[:2]])
+    runs = few_shot_runs(alike, [2])[2]
+    first, second = ([tuple(run.fold.train) for run in runs if run.fold_index == index] for index in (0, 1))
+    assert len(first) == len(second) == FEW_SHOT_DRAWS and not set(first) & set(second)
+
+
 def test_few_shots_of_strict_learn_from_these_clips_alone(monkeypatch):
     """All clips of the fold drawn: the validation clips choose the strength, and are not learned from."""
     monkeypatch.setattr("arch_hf.probing.few_shot.FEW_SHOT_DRAWS", 2)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import ttest_rel
 
-from arch_hf.probing.estimate import Estimate, holm, mean_estimate, two_sided_p
+from arch_hf.probing.estimate import Estimate, half_width, holm, mean_estimate, two_sided_p
 from arch_hf.probing.metrics.scores import average_precision_without, score
 from arch_hf.probing.statistics import (
     MOST_BLOCKS,
@@ -177,6 +177,21 @@ def test_units_of_unlike_size_count_as_fewer():
         sides = [jackknife([classified(rng.random(160) < 0.7, groups)])["accuracy"] for _ in range(2)]
         dfs.append(difference(*sides).df)
     assert dfs[0] == pytest.approx(7) and dfs[1] == pytest.approx(160**2 / (90**2 + 20**2 + 4 * 10**2 + 2 * 5**2) - 1)
+
+
+def test_the_interval_and_the_p_are_of_the_same_numbers_where_units_count_as_fewer():
+    """At 2.5 degrees of freedom, of nine units: an estimate at the edge of its interval has a p of 0.05."""
+    half = float(half_width(0.01, 2.5))
+    found = Estimate(half, 0.01, 2.5, 9)
+    assert found.ci95 == pytest.approx((0, 2 * half), abs=1e-12) and found.p == pytest.approx(0.05)
+
+
+def test_an_interval_lies_on_its_score():
+    """Resamples that are lower than the score by themselves, as those of F1 are: the interval is moved, its width stays."""
+    values = np.linspace(0.5, 0.7, 101)
+    low, high = interval(values, 0.6, n_units=50)
+    assert interval(values, 0.8, n_units=50) == pytest.approx([low + 0.2, high + 0.2])
+    assert low + high == pytest.approx(2 * 0.6)
 
 
 def test_the_same_gain_of_every_unit_is_no_certainty():

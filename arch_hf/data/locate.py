@@ -1,5 +1,6 @@
 """Where a dataset is: in a folder, in a file, or on the Hub."""
 
+import os
 from pathlib import Path
 
 from arch_hf.data.custom.open import open_file, open_folder
@@ -29,13 +30,13 @@ def locate(
     if short in CORPUS_NAMES:
         folders = [Path("arch") / short]
     if data_dir is not None:
-        if not Path(data_dir).is_dir():
+        if not os.path.isdir(data_dir):
             raise UserError(f"--data_dir {data_dir}: no such folder")
         folders.insert(0, Path(data_dir) / (short if short in CORPUS_NAMES else name))
     for folder in folders:
-        if folder.is_dir():
+        if os.path.isdir(folder):  # which a name too long for a folder is not
             return open_folder(folder, options, streaming)
-        if folder.is_file():
+        if os.path.isfile(folder):
             return open_file(folder, options)
         if old := old_copies(folder):
             raise UserError(

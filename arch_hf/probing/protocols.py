@@ -145,7 +145,8 @@ class Protocol:
             classes = "mean over the classes" if numbers["optimiser"] == "AdamW" else "one regression per class"
             one_label = corpus.task == "single_label"
             extras["loss"] = "cross-entropy" if one_label else f"binary cross-entropy, {classes}"
-        return facts | numbers | extras
+        block = facts | numbers | extras
+        return {key: [*value] if isinstance(value, tuple) else value for key, value in block.items()}
 
 
 SEED = 42  # of every random split: the paper's

@@ -22,7 +22,8 @@ def seal(content: dict[str, Any]) -> bytes:
     """
     text = json.dumps({**content, "checksum": _BLANK}, indent=1, ensure_ascii=False, allow_nan=False)
     data = text.encode() + b"\n"
-    return data.replace(_BLANK.encode(), hashlib.sha256(data).hexdigest().encode())
+    head, _, end = data.rpartition(_BLANK.encode())
+    return head + hashlib.sha256(data).hexdigest().encode() + end
 
 
 def why_not_sealed(data: bytes) -> str | None:
