@@ -110,11 +110,34 @@ def test_an_answer_is_found_only_for_its_own_question(tmp_path):
     written, note = write(asked, tmp_path)
     assert note is None and find_answer(asked, tmp_path) == written
     assert find_answer(question("b"), tmp_path) is None, "other weights under the same name"
-    renamed = msgspec.structs.replace(asked, model=ModelFacts(id="me//m"))
-    path = renamed.path(tmp_path)
-    path.parent.mkdir(exist_ok=True, parents=True)
-    asked.path(tmp_path).rename(path)
-    assert find_answer(renamed, tmp_path) is None, "somebody else's result under this name"
+    here = asked.path(tmp_path)
+    for renamed in (msgspec.structs.replace(asked, model=ModelFacts(id="me//m")), question(id="me/esc50")):
+        path = renamed.path(tmp_path)
+        path.parent.mkdir(exist_ok=True, parents=True)
+        here = here.rename(path)
+        assert find_answer(renamed, tmp_path) is None, "another's result under this name"
+
+
+def test_each_thing_that_a_number_depends_on_makes_another_identity():
+    asked, replace = question(), msgspec.structs.replace
+    others = [
+        question("b"),
+        question(layer=3),
+        question(fingerprint="f" * 64),
+        question(task="multi_label"),
+        question(limit=10),
+        replace(asked, protocol={"name": "arch-v1", "version": "1.1"}),
+        replace(asked, beside={"mfcc": "d" * 64}),
+    ]
+    assert len({other.identity for other in (asked, *others)}) == len(others) + 1
+    names = [
+        question(id="me/esc50"),
+        question(config="small"),
+        question(revision="f" * 40),
+        replace(asked, asked=("rev-main",)),
+        replace(asked, model=ModelFacts(id="you/m")),
+    ]
+    assert {other.identity for other in names} == {asked.identity}, "another name of the same thing"
 
 
 def test_what_lacks_clips_is_asked_again(tmp_path):
