@@ -23,7 +23,7 @@ def minimise(
     rescale: bool = True,
     tolerance: float = TOLERANCE,
 ) -> torch.Tensor:
-    """The minimum of each of many smooth convex functions.
+    """The minimum of each of many smooth convex functions, float64 [functions, n].
 
     They step together, so that one call computes all values; each has its own step length, and is left alone once it is done.
 
@@ -34,9 +34,6 @@ def minimise(
             some of these: about the inverse of the second derivative there, positive definite.
         rescale: whether that is known but for a factor, which is then told from the last step.
         tolerance: a function is done when the next step promises to lower it by less than this fraction of its value.
-
-    Returns:
-        float64 [functions, n].
 
     Raises:
         UserError: a function is not finite, or not minimised in MOST_STEPS steps.
@@ -52,8 +49,7 @@ def minimise(
     """
     solution, which = start.clone(), torch.arange(len(start), device=start.device)
     point, memory = start, _Memory(start)
-    value, gradient = evaluate(point, which)
-    precondition = precondition_at(point, which)
+    (value, gradient), precondition = evaluate(point, which), precondition_at(point, which)
     direction = -precondition(gradient, which)
     length, slope = torch.ones_like(value), (gradient * direction).sum(1)
     for step in range(1, MOST_STEPS + 1):
