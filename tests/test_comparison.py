@@ -42,6 +42,24 @@ def test_the_same_result_twice_differs_in_nothing(tmp_path):
     assert found.same_encoder and found.verdict == "No difference shown (p = 1.000)."
 
 
+def test_a_difference_without_spread_is_not_said_to_hold_for_others(tmp_path, capsys):
+    sides = [write_sample(tmp_path, classified(1.0, seed=n), f"perfect{n}") for n in range(2)]
+    assert main(["compare", *map(str, sides)]) in (0, None)
+    said = capsys.readouterr().out
+    assert "+0.00 – +0.00" in said and "does not say that it would be so for others" in said
+    assert main(["compare", str(sides[0]), str(write_sample(tmp_path, classified(0.7), "other"))]) in (0, None)
+    assert "no width" not in capsys.readouterr().out
+
+
+def test_no_label_in_common_is_refused(tmp_path):
+    predictions = tagged(1.0)
+    bare = np.flatnonzero(predictions["target"].sum(1) == 0)[:5]
+    halves = [np.union1d(bare, np.arange(start, start + 60)) for start in (0, 60)]
+    sides = [write_sample(tmp_path, predictions, f"half{n}", keep=keep) for n, keep in enumerate(halves)]
+    with pytest.raises(UserError, match="no test clip with a label in common"):
+        compare(*sides)
+
+
 def test_several_labels_a_clip(tmp_path):
     good, bad = tagged(2.0, seed=1), tagged(0.3, seed=2)
     found = compare(write_sample(tmp_path, good, "good"), write_sample(tmp_path, bad, "bad"))

@@ -161,6 +161,17 @@ def test_an_interval_of_few_units_is_said_to_be_one(units, said):
     assert not remarks(msgspec.structs.replace(result, metrics={"accuracy": Score(mean=0.5)}))
 
 
+def test_an_interval_without_width_is_said_to_hold_for_these_clips_alone():
+    perfect = msgspec.structs.replace(
+        _ravdess(1.0, bootstrap={"unit": "group", "n_units": 24}),
+        metrics={"accuracy": Score(mean=1.0, ci95=(1.0, 1.0))},
+    )
+    (said,) = (line for line in remarks(perfect) if "no width" in line)
+    assert "up to 11.7% of all units could be unlike these 24" in said  # 1 - 0.05 ** (1 / 24)
+    some = msgspec.structs.replace(perfect, metrics={"accuracy": Score(mean=0.99, ci95=(0.98, 1.0))})
+    assert not any("no width" in line for line in remarks(some))
+
+
 def test_a_complete_copy_with_another_split_is_not_compared():
     """As FMA's was, whose test and validation clips version 1.0 had exchanged."""
     same = _ravdess(0.5, split_digest=PUBLISHED_SPLITS["ravdess"])

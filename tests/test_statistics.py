@@ -203,6 +203,23 @@ def test_the_same_gain_of_every_unit_is_no_certainty():
     assert estimate.p == pytest.approx(2.0**-5) and estimate.ci95 == pytest.approx((0.1, 0.1)) and estimate.differs
 
 
+def test_the_same_gain_of_units_of_unlike_size_contradicts_no_interval():
+    groups = np.repeat(np.arange(6), (100, 2, 2, 2, 2, 2))
+    sides = [jackknife([classified(np.full(110, right), groups)])["accuracy"] for right in (True, False)]
+    estimate = difference(*sides)
+    assert estimate.ci95 == pytest.approx((1, 1)) and estimate.differs and estimate.p == pytest.approx(2.0**-5)
+
+
+def test_a_unit_that_holds_all_positives_leaves_no_verdict_to_chance():
+    """Without it there is no score: its lack must not pass for a difference without any spread."""
+    rng, targets = np.random.default_rng(0), np.zeros((40, 3), np.int64)
+    targets[:4, 0] = targets[2:4, 1] = 1
+    tests = [TestSet(rng.random((1, 40, 3)).astype(np.float32), targets, np.repeat(np.arange(10), 4)) for _ in range(2)]
+    estimate = difference(*(jackknife([test])["map_macro"] for test in tests))
+    assert estimate.ci95 == (-np.inf, np.inf) and estimate.p == 1 and not estimate.differs
+    assert mean_estimate([estimate, Estimate(0.1, 0.01, 5, 6)]).p == 1
+
+
 def test_holm_by_hand_and_means_of_estimates():
     assert holm([0.001, 0.02, 0.04, 0.6]) == pytest.approx([0.004, 0.06, 0.08, 0.6]) and holm([]) == []
     assert holm([0.5, 0.6]) == [1.0, 1.0]

@@ -60,7 +60,8 @@ def half_width(standard_error: ArrayLike, df: ArrayLike) -> np.ndarray:
 
 
 def two_sided_p(value: ArrayLike, standard_error: ArrayLike, df: ArrayLike) -> np.ndarray:
-    """Student's t test of an estimate against 0; numbers or arrays. Without any spread over the units, the sign test's p, 2 ** -df.
+    """Student's t test of an estimate against 0; numbers or arrays. Without any spread over the units, the sign test's p, 2 ** -df, of `FEWEST_UNITS`
+    at least: fewer have no verdict, and p then is below `LEVEL` as the interval, which has no width, leaves out 0.
 
     Examples:
         >>> [float(p.round(4)) for p in two_sided_p(np.array([0.02, 0.0, 0.02]), np.array([0.01, 0.0, 0.0]), np.array([5.0, 5.0, 5.0]))]
@@ -70,7 +71,7 @@ def two_sided_p(value: ArrayLike, standard_error: ArrayLike, df: ArrayLike) -> n
 
     error, size = np.asarray(standard_error), np.abs(value)
     by_t = 2 * t.sf(size / np.where(error > TINY, error, 1.0), df)
-    by_sign = np.where(size > TINY, 2.0 ** -np.asarray(df, dtype=float), 1.0)
+    by_sign = np.where(size > TINY, 2.0 ** -np.maximum(df, FEWEST_UNITS - 1.0), 1.0)
     return np.where(error > TINY, by_t, by_sign)
 
 

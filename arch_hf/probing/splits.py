@@ -131,10 +131,12 @@ def _folds_of_one_split(clips: np.ndarray, name: str, groups: np.ndarray, target
             "ignore", UserWarning
         )  # a class of fewer clips than folds: its folds are as good as can be
         splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SEED)
-        parts = list(splitter.split(clips, classes, groups[clips]))
+        parts = [
+            part for part in splitter.split(clips, classes, groups[clips]) if len(part[1])
+        ]  # of few groups one may be empty
     shared = len(np.unique(groups[clips])) < len(clips)
     kind = "group-disjoint folds" if shared else "folds of single clips (no two are known to share a group)"
-    note = f"one split only ({name}): {n_folds} {kind}, seed {SEED}"
+    note = f"one split only ({name}): {len(parts)} {kind}, seed {SEED}"
     nothing = np.zeros(0, np.int64)
     return [
         Fold(f"fold_{k}", clips[rest], nothing, clips[test], note=note) for k, (rest, test) in enumerate(parts, start=1)

@@ -229,7 +229,8 @@ def difference(first: Jackknife, second: Jackknife) -> Estimate:
     """The first score minus the second, of two results on the same clips, units and folds.
 
     The standard error is the jackknife's; the degrees of freedom are those of Student's t for as many units of equal weight as would be as good
-    (Kish's effective number): the number of units less one where all weigh the same.
+    (Kish's effective number): the number of units less one where all weigh the same. The error is unlimited where there is no score without
+    some unit.
 
     Examples:
         >>> weights = np.full(6, 1 / 6)
@@ -241,5 +242,6 @@ def difference(first: Jackknife, second: Jackknife) -> Estimate:
     """
     value, n_blocks = first.value - second.value, len(first.without)
     deviations = first.without - second.without - value
-    error = float(np.sqrt((n_blocks - 1) / n_blocks * (deviations @ deviations))) if n_blocks > 1 else float("inf")
+    known = n_blocks > 1 and bool(np.isfinite(deviations).all())  # not so where one unit holds all positive clips
+    error = float(np.sqrt((n_blocks - 1) / n_blocks * (deviations @ deviations))) if known else float("inf")
     return Estimate(value, error, degrees_of_freedom(first.weights), first.n_units)

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from arch_hf.errors import UserError
-from arch_hf.probing.estimate import FEWEST_UNITS, Estimate
+from arch_hf.probing.estimate import FEWEST_UNITS, LEVEL, Estimate
 from arch_hf.probing.statistics import difference, jackknife
 from arch_hf.results.folder import encoder_of, layer_name
 from arch_hf.results.predictions import PredictedClips
@@ -64,13 +64,14 @@ def too_few(n_units: int) -> str:
 def p_text(p: float | None) -> str:
     """
     Examples:
-        >>> p_text(0.04321), p_text(0.0000001), p_text(0.0499), p_text(None)
-        ('0.043', '< 0.001', '0.0499', '–')
+        >>> p_text(0.04321), p_text(0.0000001), p_text(0.0499), p_text(0.04999), p_text(None)
+        ('0.043', '< 0.001', '0.0499', '0.04999', '–')
     """
     if p is None:
         return "–"
-    text = f"{p:.3f}" if f"{p:.3f}" != "0.050" else f"{p:.4f}"  # which side of 0.05 it is on must be seen
-    return "< 0.001" if p < 0.001 else text
+    texts = [f"{p:.{digits}f}" for digits in range(3, 8)]
+    shown = next((text for text in texts if float(text) != LEVEL), texts[0])  # which side of 0.05 it is on must be seen
+    return "< 0.001" if p < 0.001 else shown
 
 
 def p_phrase(p: float | None) -> str:
@@ -99,6 +100,12 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
     if not common:
         raise UserError(f"{first} and {second} have no test clip in common")
     rows = [side.rows(common) for side in tested]
+    if not all(
+        side.arrays["target"][some].any()
+        for side, some in zip(tested, rows, strict=True)
+        if side.arrays["target"].ndim == 2
+    ):
+        raise UserError(f"{first} and {second} have no test clip with a label in common")
     shared = [side.in_common(its_rows) for side, its_rows in zip(tested, rows, strict=True)]
     if not all(np.array_equal(shared[0][name], shared[1][name]) for name in shared[0]):
         raise UserError(

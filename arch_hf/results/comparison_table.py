@@ -1,6 +1,6 @@
 """Comparisons as text for the terminal."""
 
-from arch_hf.probing.estimate import LEVEL, Estimate
+from arch_hf.probing.estimate import LEVEL, TINY, Estimate
 from arch_hf.results.comparison import Comparison, Difference, p_phrase, p_text, too_few
 from arch_hf.results.folder_comparison import ComparedCorpus, ComparedFolders
 from arch_hf.results.text import METRIC_NAMES, align
@@ -19,6 +19,11 @@ def comparison_text(comparison: Comparison) -> str:
     )
     lines = [_heading(comparison.names, comparison.same_encoder), "", align(rows), "", comparison.verdict]
     lines.append(f"{comparison.n_clips} test {units}. {HOW}")
+    estimate = comparison.headline.estimate
+    if estimate.has_verdict and estimate.standard_error < TINY and not comparison.same_encoder:
+        lines.append(
+            "A − B is the same without any one unit: the interval has no width, and does not say that it would be so for others."
+        )
     if comparison.left_out:
         lines.append(f"{comparison.left_out} clips were scored by one of the two only and are left out.")
     return "\n".join(lines)

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from arch_hf.probing.estimate import FEWEST_UNITS
+from arch_hf.probing.estimate import FEWEST_UNITS, LEVEL, TINY
 from arch_hf.probing.record import Score
 from arch_hf.results.result import Result
 from arch_hf.results.text import METRIC_NAMES, align, difference, percent
@@ -89,6 +89,13 @@ def remarks(result: Result) -> list[str]:
         lines.append(
             f"{name}: its interval is drawn from {units} {kind} alone, too few to say how far others would move the score"
         )
+    low, high = result.headline.ci95 or (0.0, 1.0)
+    if high - low < TINY:
+        lines.append(
+            f"{name}: its interval has no width, as every resample of these test clips scores alike; it does not say that others would"
+        )
+        if n := result.bootstrap.get("n_units"):
+            lines[-1] += f": up to {1 - LEVEL ** (1 / n):.1%} of all units could be unlike these {n}"
     published = result.published
     if published and not published.is_decided:
         why = f"the paper's split is not known, which alone makes {100 * (published.uncertainty or 0):.1f} points"
