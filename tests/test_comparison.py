@@ -92,6 +92,7 @@ def test_clips_are_matched_by_id(tmp_path):
     assert compare(whole, shuffled).headline.estimate.ci95 == (0, 0)
     found = compare(whole, part)
     assert (found.n_clips, found.left_out, found.headline.estimate.value) == (100, 20, 0)
+    assert compare(part, whole).left_out == 20  # whichever of the two lacks them
 
 
 def test_what_cannot_be_compared_is_refused(tmp_path):
@@ -161,6 +162,8 @@ def test_folders_by_corpus_domain_and_over_all(tmp_path, capsys):
     assert found.overall.value == found.elsewhere.value == pytest.approx(np.mean(values)) and found.elsewhere.df == 5
     assert main(["compare", *map(str, sides)]) == 0
     output = capsys.readouterr().out
+    last = {line.split()[0]: line.split()[-1] for line in output.splitlines() if line.startswith(tuple(CORPORA))}
+    assert (last["esc50"], last["us8k"], last["emovo"]) == ("A", "–", "B")
     assert (
         "A is better on esc50; B is better on emovo" in output
         and "mean of all 6" in output

@@ -321,6 +321,20 @@ class TestForeign:
             plan_folds(protocol, *foreign(split, group))
 
 
+def test_a_validation_that_leaks_as_a_whole_is_said_to_be_replaced():
+    """It was there: the note does not call it missing, and it is named of folds too."""
+    groups = [f"bird{i}" for i in range(20)]
+    (fold,) = plan_folds(
+        PROTOCOLS["strict"], *foreign(["train"] * 20 + ["validation"] * 4 + ["test"] * 4, [*groups, *["wren"] * 8])
+    )
+    assert fold.note == "every validation clip shares a group with the test set: a random 20% of train"
+    split = ["fold_1"] * 4 + ["fold_2"] * 4 + ["fold_3"] * 20 + ["fold_4"] * 20
+    more = [f"owl{i}" for i in range(20)]
+    folds = plan_folds(PROTOCOLS["strict"], *foreign(split, [*["wren"] * 8, *groups, *more]))
+    assert ["every validation clip" in fold.note for fold in folds] == [True, False, False, False]
+    assert (len(folds[0].train), len(folds[0].validation), folds[0].left_out) == (32, 8, 4)
+
+
 def test_strict_refuses_when_all_train_clips_leak_or_none_can_validate():
     with pytest.raises(UserError, match="3 share a group with the test set"):
         plan_folds(PROTOCOLS["strict"], *foreign(["train"] * 3 + ["test"] * 3, ["a"] * 6))

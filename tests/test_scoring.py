@@ -157,6 +157,25 @@ def test_the_edge_of_the_grid_is_said():
     assert [run.grid_edge for run in block.runs] == ["greatest"] * 3 and not scored("strict")[0].probe_notes
 
 
+def test_a_validation_that_tells_nothing_chooses_nothing():
+    """No validation clip is of a class that was learned: its loss of 0 is no choice."""
+    features, task = problem()
+    task.targets[task.folds[0].train] %= 2
+    task.targets[task.folds[0].validation] = 2
+    block, _ = scored("strict", features, replace(task, folds=task.folds[:1]))
+    assert block.probe_notes == (
+        "validation could tell no strength from another by its classes, and the greatest, 10, was taken, in 1 of 1 runs",
+    )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_validation_without_labels_has_no_score(protocol):
+    features, task = problem(multi_label=True)
+    task.targets[task.folds[0].validation] = 0
+    block, _ = scored(protocol, features, replace(task, folds=task.folds[:1]))
+    assert block.validation is None and {run.validation for run in block.runs} == {None}
+
+
 def _on_rank(folder):
     ranks = one_of_two()
     block, predictions = scored("strict", ranks=ranks, shots=(2,))

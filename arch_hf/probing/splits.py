@@ -151,8 +151,11 @@ def _finish(rule: SplitRule, protocol: Protocol, corpus: Corpus, plan: Fold, gro
         train = train[~np.isin(groups[train], groups[np.concatenate([plan.test, validation])])]
         left_out = len(plan.train) + len(plan.validation) - len(train) - len(validation)
     if not len(validation):
-        if rule.validation == "official" and not note.startswith("one split"):
-            note = "; ".join(filter(None, [note, f"no validation split: a random {rule.fraction:.0%} of train"]))
+        why = "no validation split" if rule.validation == "official" and not note.startswith("one split") else ""
+        if len(plan.validation):
+            why = "every validation clip shares a group with the test set"
+        if why:
+            note = "; ".join(filter(None, [note, f"{why}: a random {rule.fraction:.0%} of train"]))
         train, validation = _draw_validation(train, groups if rule.group_disjoint else None, rule.fraction)
     if not len(train) or not len(plan.test):
         what = "to train on" if len(plan.test) else "to test on"

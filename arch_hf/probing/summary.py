@@ -85,7 +85,7 @@ def _run(outcome: Outcome, fold: Fold, task: ProbeTask) -> Run:
         n_test=len(fold.test),
         left_out_for_leakage=fold.left_out,
         **outcome.kept,
-        validation=outcome.validation,
+        validation=_known(outcome.validation),
         metrics=score(outcome.scores, targets),
     )
 
@@ -96,11 +96,16 @@ def _validation(runs: Sequence[Run], metric: str) -> dict[str, float] | None:
 
 
 def _probe_notes(runs: Sequence[Run]) -> tuple[str, ...]:
-    edges = Counter((run.grid_edge, run.strength) for run in runs if run.grid_edge)
-    return tuple(
-        f"validation chose the {edge} strength of the grid, {strength:g}, in {n} of {len(runs)} runs"
-        for (edge, strength), n in edges.items()
-    )
+    edges = Counter((run.grid_edge, run.strength, run.validation_loss == 0) for run in runs if run.grid_edge)
+    notes = []
+    for (edge, strength, idle), n in edges.items():
+        what = f"chose the {edge} strength of the grid, {strength:g}"
+        if (
+            idle
+        ):  # a loss of 0 at the greatest strength: no clip is of a class that was learned, or there is one class alone
+            what = f"could tell no strength from another by its classes, and the {edge}, {strength:g}, was taken"
+        notes.append(f"validation {what}, in {n} of {len(runs)} runs")
+    return tuple(notes)
 
 
 def _metrics(runs: Sequence[Run], tests: Sequence[TestSet]) -> dict[str, Score]:

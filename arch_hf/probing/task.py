@@ -74,7 +74,7 @@ class RunKey:
 class Outcome:
     """What a probe says of its fold's test clips: `scores` float32 [clips, classes]; it has learned from `n_train` clips.
 
-    `validation` is the headline metric on the validation clips, None without any; `kept` goes into the result as it is.
+    `validation` is the headline metric on the validation clips, None without any, NaN where none has a label; `kept` goes into the result as it is.
     """
 
     fold_index: int

@@ -130,7 +130,7 @@ def score(scores: np.ndarray, targets: np.ndarray) -> dict[str, float]:
 
 
 def headline(scores: torch.Tensor, targets: torch.Tensor) -> float:
-    """Accuracy, or of several labels a clip macro mAP (0 where no class has a positive clip).
+    """Accuracy, or of several labels a clip macro mAP (NaN where no class has a positive clip).
 
     Args:
         scores: [clips, classes]; the highest is the prediction.
@@ -141,7 +141,7 @@ def headline(scores: torch.Tensor, targets: torch.Tensor) -> float:
         0.5
     """
     if targets.ndim == 2:
-        return average_precision(scores, targets).nanmean().nan_to_num(0.0).item()
+        return average_precision(scores, targets).nanmean().item()
     return (scores.argmax(-1) == targets).double().mean().item()
 
 
