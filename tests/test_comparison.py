@@ -95,6 +95,15 @@ def test_clips_are_matched_by_id(tmp_path):
     assert compare(part, whole).left_out == 20  # whichever of the two lacks them
 
 
+def test_a_limited_result_is_said_to_be_one(tmp_path, capsys):
+    """It has learned from fewer clips, which its encoder must not answer for."""
+    whole = write_sample(tmp_path, classified(0.9), "a")
+    few = write_sample(tmp_path, classified(0.5), "b", keep=np.arange(0, 120, 2), dataset={"limit": 10})
+    assert main(["compare", str(whole), str(few)]) == 0
+    assert f"{few}: limited to 10 clips per split; it may have learned from other clips" in capsys.readouterr().out
+    assert not compare(whole, whole).caveats
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     predictions = classified(0.7)
     first = write_sample(tmp_path, predictions, "a")

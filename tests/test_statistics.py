@@ -229,3 +229,5 @@ def test_holm_by_hand_and_means_of_estimates():
     assert mean.value == pytest.approx(0.05) and mean.standard_error == pytest.approx(np.sqrt(v.sum()) / 2)
     assert mean.df == pytest.approx(v.sum() ** 2 / (v[0] ** 2 / 5 + v[1] ** 2 / 20)) and mean.n_units == 27
     assert float(two_sided_p(0.0, 0.0, 5.0)) == 1
+    alike = [Estimate(0.1, 0.0, 20, 21), Estimate(0.1, 0.0, 7, 8)]
+    assert mean_estimate(alike).df == 7, "without spread the degrees of freedom are the least that one of them has"

@@ -88,6 +88,7 @@ def test_clustering_finds_clouds_and_not_noise():
 
 def test_clustering_scores_the_test_clips_alone(monkeypatch):
     features, targets = clouds(40, 2, 0.05)
+    targets[1] = 2  # a class that no test clip has, and no cluster is for
     test = np.arange(0, 40, 2)
     task = make_task(targets, [Fold("test", np.arange(1, 40, 2), np.array([], int), test)])
     seen = {}
@@ -128,6 +129,16 @@ def test_pairs_are_of_two_groups():
     assert training_free(features, task, ["pairs"])["pairs"]["average_precision"].mean == pytest.approx(0.5, abs=0.02)
 
 
+def test_a_pair_hangs_on_both_of_its_clips(monkeypatch):
+    """Without a unit go the pairs whose second clip is of it, too."""
+    seen = []
+    monkeypatch.setattr(module, "_score", lambda measure, units: seen.extend(units))
+    features, targets = clouds(60, 3, 1.0)
+    training_free(features, make_task(targets, folds_of(60, 3)), ["pairs"])
+    first, second = seen
+    assert len(first) == len(second) and (first != second).all() and set(second) <= set(first)
+
+
 def test_several_labels_have_no_clusters_but_pairs():
     targets = (np.random.default_rng(1).random((60, 6)) < 0.3).astype(np.float32)
     targets[~targets.any(1), 0] = 1
@@ -148,6 +159,15 @@ def test_the_interval_of_a_mean_is_students_t():
     ]
     expected = ttest_1samp(values, 0).confidence_interval(0.95)
     assert found.ci95 == pytest.approx((expected.low, expected.high), abs=1e-6)
+
+
+def test_many_units_are_left_out_in_blocks_that_count_as_units(monkeypatch):
+    monkeypatch.setattr(module, "MOST_BLOCKS", 5)
+    values = np.random.default_rng(1).random(50)
+    found = module._score(lambda kept: float(values[kept].mean()), [np.arange(50)])
+    block = np.random.default_rng(module.SEED).permutation(50) % 5
+    expected = ttest_1samp([values[block == b].mean() for b in range(5)], 0).confidence_interval(0.95)
+    assert found.ci95 == pytest.approx((expected.low, expected.high))
 
 
 def test_intervals_hold_the_score_of_all_clips(monkeypatch):

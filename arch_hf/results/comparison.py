@@ -26,7 +26,7 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """Two results on the same test clips; the headline metric comes first. `left_out`: clips that one of them lacks; `same_encoder`: both
-    are of the same weights, whatever they are called."""
+    are of the same weights, whatever they are called; `caveats`: of a result that stands for less than the corpus, its path and why."""
 
     names: tuple[str, str]
     differences: tuple[Difference, ...]
@@ -34,6 +34,7 @@ class Comparison:
     n_units: int
     left_out: int
     same_encoder: bool
+    caveats: tuple[str, ...] = ()
 
     @property
     def headline(self) -> Difference:
@@ -123,6 +124,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         n_units=differences[0].estimate.n_units,
         left_out=len(tested[0].row.keys() ^ tested[1].row.keys()),
         same_encoder=encoder_of(results[0]) == encoder_of(results[1]),
+        caveats=tuple(f"{path}: {its.caveat}" for path, its in zip(paths, results, strict=True) if its.caveat),
     )
 
 

@@ -26,6 +26,7 @@ def comparison_text(comparison: Comparison) -> str:
         )
     if comparison.left_out:
         lines.append(f"{comparison.left_out} clips were scored by one of the two only and are left out.")
+    lines += [f"{caveat}; it may have learned from other clips" for caveat in comparison.caveats]
     return "\n".join(lines)
 
 
