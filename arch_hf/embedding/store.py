@@ -30,11 +30,12 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+import arch_hf
 from arch_hf.errors import UserError
 from arch_hf.files import DIGEST_BYTES, checksum, write_atomically
 
 FORMAT = 2  # of the shards
-_LIBRARIES = ("arch_hf", "torch", "transformers")
+_LIBRARIES = ("torch", "transformers")
 
 
 def read_shard(path: Path) -> tuple[np.ndarray, np.ndarray]:
@@ -262,8 +263,8 @@ def maker(device: str) -> str:
         >>> maker("cpu").startswith("arch_hf ")
         True
     """
-    versions = ", ".join(f"{name} {version(name.replace('_', '-'))}" for name in _LIBRARIES)
-    return f"{versions}, {platform.machine()} {device}"
+    others = ", ".join(f"{name} {version(name)}" for name in _LIBRARIES)
+    return f"arch_hf {arch_hf.__version__}, {others}, {platform.machine()} {device}"
 
 
 def stores(root: Path) -> Iterator[tuple[Path, dict, list[Path]]]:

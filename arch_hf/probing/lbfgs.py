@@ -30,9 +30,8 @@ def minimise(
     Args:
         evaluate: from points float64 [some, n] and int64 [some], which functions they belong to, to values [some] and gradients [some, n].
         start: float64 [functions, n], where to begin.
-        precondition_at: from points and their functions, as `evaluate` takes them, to a function of gradients [some, n] and their functions,
-            some of these: about the inverse of the second derivative there, positive definite.
-        rescale: whether that is known but for a factor, which is then told from the last step.
+        precondition_at: from points and their functions to a function of gradients and their functions: about the inverse of the second derivative.
+        rescale: whether that is known but for a factor, which the last step then tells.
         tolerance: a function is done when the next step promises to lower it by less than this fraction of its value.
 
     Raises:
@@ -56,12 +55,11 @@ def minimise(
         done = -slope / 2 <= tolerance * value
         if done.any():
             solution[which[done]] = point[done]
-            kept = torch.nonzero(~done).squeeze(1)
-            if not len(kept):
+            if done.all():
                 return solution
             state = (which, point, value, gradient, direction, length, slope)
-            which, point, value, gradient, direction, length, slope = (part[kept] for part in state)
-            memory.keep(kept)
+            which, point, value, gradient, direction, length, slope = (part[~done] for part in state)
+            memory.keep(~done)
         trial = torch.addcmul(point, direction, length[:, None])
         new_value, new_gradient = evaluate(trial, which)
         accepted = new_value <= value + SUFFICIENT * length * slope
@@ -69,8 +67,8 @@ def minimise(
         # Convex functions: along an accepted step the slope always rises, so that every remembered pair is a proper one.
         memory.add(trial - point, new_gradient - gradient, accepted)
         column = accepted[:, None]
-        point, value = torch.where(column, trial, point), torch.where(accepted, new_value, value)
-        gradient = torch.where(column, new_gradient, gradient)
+        point, gradient = torch.where(column, trial, point), torch.where(column, new_gradient, gradient)
+        value = torch.where(accepted, new_value, value)
         if step % REFRESH == 0:
             precondition = precondition_at(point, which)
         direction = torch.where(column, -memory.apply(gradient, which, precondition, rescale), direction)

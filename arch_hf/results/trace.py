@@ -6,16 +6,18 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import arch_hf
 from arch_hf.distributed import Ranks
 from arch_hf.errors import redacted
 
-LIBRARIES = ("arch_hf", "torch", "transformers", "datasets")
+LIBRARIES = ("torch", "transformers", "datasets")
 
 
 def environment(ranks: Ranks, dtype: str) -> dict[str, Any]:
     """The `environment` block of a result."""
     return {
-        **{name: version(name.replace("_", "-")) for name in LIBRARIES},
+        "arch_hf": arch_hf.__version__,  # of a checkout that was never installed, too
+        **{name: version(name) for name in LIBRARIES},
         "python": ".".join(map(str, sys.version_info[:3])),
         "device": ranks.device.type,
         "dtype": dtype,
