@@ -207,6 +207,10 @@ def test_broken_clips_are_named_and_the_rest_goes_on(encoder, clips, tmp_path):
     assert sorted(reasons) == [3, 4, 5]
     assert "0 bytes" in reasons[3] and "not audio" in reasons[4] and "truncated" in reasons[5]
     assert done.clips == 3
+    whole = embed_corpus(encoder, corpus, settings(tmp_path), rank())
+    assert whole.failures == reasons and whole.usable == [0, 1, 2]
+    found.failures[1] = "it has no label"  # though its vector is there
+    assert embed_corpus(encoder, corpus, settings(tmp_path), rank()).usable == [0, 2]
 
 
 def test_any_other_fault_names_its_clip(encoder, clips, tmp_path, monkeypatch):
