@@ -197,6 +197,14 @@ def test_the_baseline_beside_a_score_is_its_own_result(hubert, tmp_path):
     assert result.environment["embedded_by"][0].startswith("arch_hf ")
 
 
+def test_the_baseline_is_of_the_same_protocol(tmp_path):
+    both = {**options(tmp_path, seeds=1), "protocol": ["arch-v1", "strict"]}
+    results = evaluate_model("logmel", ["synthetic_events"], **both)
+    floors = evaluate_model("mfcc", ["synthetic_events"], **both)
+    for result, floor in zip(results, floors, strict=True):
+        assert result.baselines["mfcc"] == {name: score.mean for name, score in floor.metrics.items()}
+
+
 def test_other_probes_are_results_of_their_own(hubert, tmp_path):
     for probe in ("knn", "weighted_sum"):
         (result,) = evaluate_model(hubert, ["synthetic_events"], probe=probe, **options(tmp_path, seeds=1))
