@@ -349,7 +349,7 @@ def assemble(
     """The whole result: the question, the scores, the clips that failed, and how it was made."""
     names, work, dataset = embeddings.corpus.table.clip_id, embeddings.work, question.dataset
     failed = tuple(ExcludedClip(names[i], reason) for i, reason in sorted(embeddings.failures.items()))
-    rate = work.extract_s if work.clips else None
+    seconds = work.extract_s if work.clips else None
     fields = {name: getattr(scores, name) for name in scores.__struct_fields__}
     if baseline is not None:
         floor = {metric: score.mean for metric, score in baseline.metrics.items()}
@@ -367,8 +367,8 @@ def assemble(
             decode_s=round(work.decode_s, 3),
             extract_s=round(work.extract_s, 3),
             probe_s=round(probe_s, 3),
-            clips_per_s=round(work.clips / rate, 2) if rate else None,
-            audio_s_per_s=round(work.audio_s / rate, 2) if rate else None,
+            clips_per_s=round(work.clips / seconds, 2) if seconds else None,
+            audio_s_per_s=round(work.audio_s / seconds, 2) if seconds else None,
         ),
         identity=question.identity,
         created=datetime.now(timezone.utc).isoformat(timespec="seconds"),

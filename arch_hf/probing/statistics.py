@@ -4,7 +4,7 @@ A score has a bootstrap interval. What is resampled is the unit that was sampled
 known, else the clip. Units are drawn with replacement from all test clips of the corpus, not fold by fold (in a fold that tests one
 speaker there is nothing to draw from). A fold counts in a resample by the share of its units that was drawn. The score of a
 resample is, as in the result, the mean over folds of the metric, averaged over seeds. The intervals hold the choice
-of test clips, not that of train clips; the std over runs beside them is about that.
+of test clips, not that of train clips; `std_folds` and `std_seeds` beside them are about that.
 
 With few units the plain percentiles are too narrow. They are expanded as Hesterberg does ("What Teachers Should Know About the
 Bootstrap", The American Statistician 2015, section 5.3 of the long version): the normal quantile is exchanged for
