@@ -23,10 +23,10 @@ from arch_hf.data import CorpusData, load_corpus
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder, Encoder, as_encoder
 from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus
-from arch_hf.embedding.interface import AnyEncoder
+from arch_hf.embedding.interface import AnyEncoder, WrappedEncoder
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
-from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job, as_fields, by_model, jobs_for, listed, with_options
+from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job, as_fields, by_model, jobs_for, texts_of, with_options
 from arch_hf.probing.record import Scores
 from arch_hf.probing.scoring import score_layers, score_vectors
 from arch_hf.probing.splits import plan_folds
@@ -108,9 +108,10 @@ def evaluate_model(
     """
     if isinstance(datasets, (str, Path)):
         raise UserError(f"datasets is the text {str(datasets)!r}: give a list, [{str(datasets)!r}]")
-    fields = {"datasets": tuple(map(str, datasets or ())), **as_fields(options)}
+    fields = {"datasets": () if datasets is None else texts_of("datasets", datasets), **as_fields(options)}
     ids, own = _names_and_objects(model_id)
-    jobs = jobs_for(ids, listed(protocol), listed(model_name), **fields)
+    names = () if model_name is None else texts_of("model_name", model_name)
+    jobs = jobs_for(ids, texts_of("protocol", protocol), names, **fields)
     runs = list(run_jobs(jobs, Ranks.launched(device), own))
     if failed := [f"{run.corpus}: {run.error}" if run.corpus else str(run.error) for run in runs if run.error]:
         raise UserErrors(failed) if len(failed) > 1 else UserError(*failed)
@@ -128,14 +129,17 @@ def _names_and_objects(
     names: list[str] = []
     own: dict[str, AnyEncoder] = {}
     for model in models if isinstance(models, Sequence) and not isinstance(models, str) else [models]:
-        if isinstance(model, (str, Path)):
-            names.append(str(model))
-            continue
-        encoder = as_encoder(model)
-        if encoder.model_id in names:
-            raise UserError(f"two models are called {encoder.model_id}: give one of them another model_id")
-        names.append(encoder.model_id)
-        own[encoder.model_id] = encoder
+        encoder = None if isinstance(model, (str, Path)) else as_encoder(model)
+        name = str(model) if encoder is None else encoder.model_id
+        if name in own or (encoder is not None and name in names):
+            raise UserError(f"two models are called {name}: give one of them another model_id")
+        if isinstance(encoder, WrappedEncoder) and name in (DEFAULT_MODEL, BASELINE_MODEL):
+            raise UserError(f"{name} is a baseline that is built in: give the encoder another model_id")
+        names.append(name)
+        if encoder is not None:
+            own[name] = encoder
+    if not names:
+        raise UserError("there is no model: name at least one")
     return names, own
 
 

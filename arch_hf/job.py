@@ -1,11 +1,17 @@
 """What the main job is asked to do."""
 
 import inspect
+import operator
+import reprlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from dataclasses import fields as dataclass_fields
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, TypedDict, get_args
 
+import numpy as np
+
+from arch_hf.data.custom.options import ReadingOptions
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError, all_of
 from arch_hf.files import default_cache_dir
@@ -148,7 +154,7 @@ class Job:
         wrong = [layer for layer in chosen if not -1 <= layer < n_layers]
         if wrong:
             raise UserError(f"--layers names {wrong[0]}, but {self.model_id} has layers 0 to {n_layers - 1}")
-        return [-1 if layer == n_layers - 1 else layer for layer in dict.fromkeys(chosen)]
+        return [*dict.fromkeys(-1 if layer == n_layers - 1 else layer for layer in chosen)]
 
     def _layer_numbers(self) -> list[int]:
         if self.layers in ("last", "all"):
@@ -174,11 +180,25 @@ class Job:
         return {key.removesuffix("_column"): str(value) for key, value in sorted(options.items())}
 
 
-def listed(value: str | Path | Sequence[str | Path] | None) -> list[str]:
-    """One value, several or none as a list of texts."""
-    if value is None:
-        return []
-    return [str(value)] if isinstance(value, (str, Path)) else [str(part) for part in value]
+def texts_of(what: str, values: Any) -> tuple[str, ...]:
+    """One text, or several: at least one, since none at all would quietly mean something else.
+
+    Raises:
+        UserError: there is none, or something that is no text.
+
+    Examples:
+        >>> texts_of("protocol", "strict"), texts_of("datasets", [Path("sounds")])
+        (('strict',), ('sounds',))
+    """
+    try:
+        texts = [values] if isinstance(values, (str, Path)) else list(values)
+    except TypeError:
+        texts = [values]
+    if wrong := [text for text in texts if not isinstance(text, (str, Path)) or text == ""]:
+        raise UserError(f"{what} has {reprlib.repr(wrong[0])}, which is no name")
+    if not texts:
+        raise UserError(f"{what} is empty: name at least one, or leave it out")
+    return tuple(map(str, texts))
 
 
 class JobOptions(TypedDict, total=False):
@@ -206,7 +226,7 @@ def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """The options in the form that `Job` keeps.
 
     Raises:
-        UserError: there is no such option; all that are not there are named.
+        UserError: there is no such option, and all that are not there are named; or a value is of another kind than the option takes.
 
     Examples:
         >>> as_fields({"layers": [0, 6], "shots": [5], "cache_dir": None})
@@ -214,14 +234,66 @@ def as_fields(options: Mapping[str, Any]) -> dict[str, Any]:
     """
     if unknown := [name for name in options if name not in JobOptions.__annotations__]:
         raise UserError(f"no option {', '.join(unknown)}: there are {', '.join(JobOptions.__annotations__)}")
-    forms: dict[str, Callable] = {
-        "layers": lambda value: value if isinstance(value, str) else ",".join(map(str, value)),
-        "shots": tuple,
-        "also": tuple,
-        "dataset_options": lambda value: dict(value or {}),
-    }
-    forms |= dict.fromkeys(("output_dir", "cache_dir", "data_dir"), lambda value: None if value is None else str(value))
-    return {name: forms.get(name, lambda same: same)(value) for name, value in options.items()}
+    fields: dict[str, Any] = {}
+    all_of(*(lambda name=name: fields.update({name: _as_field(name, options[name])}) for name in options))
+    return fields
+
+
+def _as_field(name: str, value: Any) -> Any:
+    form, words = _FORMS.get(name, (None, ""))
+    if form is None or (value is None and type(None) in get_args(JobOptions.__annotations__[name])):
+        return {} if name == "dataset_options" else value
+    try:
+        return form(value)
+    except (TypeError, ValueError):
+        raise UserError(f"{name} is {reprlib.repr(value)}: give {words}") from None
+
+
+def _whole(value: Any) -> int:
+    """A whole number, also one of numpy."""
+    return operator.index(_no(value, bool, np.bool_))
+
+
+def _no(value: Any, *types: type) -> Any:
+    if isinstance(value, types):
+        raise TypeError
+    return value
+
+
+def _flag(value: Any) -> bool:
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError
+    return bool(value)
+
+
+def _layers(value: Any) -> str:
+    return value if isinstance(value, str) else ",".join(str(_whole(layer)) for layer in _no(value, bytes))
+
+
+def _options(value: Any) -> dict[str, Any]:
+    options = dict(value)
+    if not options.keys() <= {known.name for known in dataclass_fields(ReadingOptions)}:
+        raise ValueError
+    return options
+
+
+_PATH = (lambda value: value if isinstance(value, str) else str(Path(value)), "a path")
+_WHOLE, _FLAG = (_whole, "a whole number"), (_flag, "True or False")
+_FORMS: dict[str, tuple[Callable, str]] = {
+    "layers": (_layers, "'last', 'all', or a list of numbers"),
+    "output_dir": _PATH,
+    "cache_dir": _PATH,
+    "data_dir": _PATH,
+    "batch_seconds": (lambda value: float(_no(value, str, bytes, bool, np.bool_)), "a number of seconds"),
+    "seeds": _WHOLE,
+    "limit": _WHOLE,
+    "shots": (lambda value: tuple(map(_whole, _no(value, bytes))), "a list of whole numbers"),
+    "also": (lambda value: tuple(_no(value, str, bytes)), f"a list of {', '.join(KINDS)}"),
+    "streaming": _FLAG,
+    "overwrite": _FLAG,
+    "trust_remote_code": _FLAG,
+    "dataset_options": (_options, f"a dict of {', '.join(known.name for known in dataclass_fields(ReadingOptions))}"),
+}
 
 
 def with_options(function: Callable) -> inspect.Signature:
@@ -255,6 +327,8 @@ def jobs_for(
         raise UserError(f"--model_name gives {len(model_names)} names for {len(model_ids)} models: one for each")
     if len(set(model_names)) < len(model_names):
         raise UserError(f"--model_name gives one name twice: {', '.join(model_names)}")
+    if model_names and len(set(model_ids)) < len(model_ids):
+        raise UserError(f"--model_name names a model twice, of {', '.join(model_ids)}: give each model once")
     names = dict(zip(model_ids, model_names, strict=False))
     pairs = [(model, protocol) for model in dict.fromkeys(model_ids) for protocol in dict.fromkeys(protocols)]
     jobs: list[Job] = []

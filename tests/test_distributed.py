@@ -81,6 +81,21 @@ def test_whatever_fails_on_one_fails_on_all_and_they_go_on_together(tmp_path):
     assert first[9:] == ["same", "of 0"]
 
 
+def shares(ranks, _):
+    """Jobs for all, for each of two machines, and for one that both are on."""
+    answers = ranks.share_out(range(5), lambda jobs: [10 * job for job in jobs])
+    together = ranks.share_locally(["b", "a", f"of {ranks.rank}"])
+    ranks.machine = f"machine {ranks.rank}"
+    return [answers, together, ranks.share_locally(["b", "a", f"of {ranks.rank}"])]
+
+
+def test_each_job_is_done_once_and_answered_in_its_place(tmp_path):
+    first, second = on_two(shares, tmp_path)
+    assert first[0] == second[0] == [0, 10, 20, 30, 40]
+    assert sorted(first[1] + second[1]) == ["a", "b", "of 0", "of 1"]
+    assert (first[2], second[2]) == (["a", "b", "of 0"], ["a", "b", "of 1"])
+
+
 DIGESTS = [audio_digest(bytes([i])) for i in range(60)]
 VECTORS = np.arange(60 * 3, dtype=np.float32).reshape(-1, 3)
 

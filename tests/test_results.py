@@ -105,6 +105,60 @@ def test_a_mean_that_is_not_that_of_its_runs_is_refused(tmp_path, version):
         Result.read(path)
 
 
+def test_a_result_of_schema_1_keeps_all_that_it_says(tmp_path):
+    """Its one standard deviation was over all runs: the two that there are now come from the runs."""
+    scores = {("a", 0): 0.1, ("a", 1): 0.3, ("b", 0): 0.5, ("b", 1): 0.7}
+    runs = [{"fold": f, "seed": s, "metrics": {"accuracy": v}, "epoch": None} for (f, s), v in scores.items()]
+    old = {
+        "schema_version": 1,
+        "complete": True,
+        "model": {"id": "me/m", "revision": None},
+        "dataset": {"id": "arch/esc50", "task": "single_label", "n_clips": 4, "limit": None},
+        "protocol": {"name": "arch-v1", "version": "1.0"},
+        "layer": -1,
+        "metrics": {"accuracy": {"mean": 0.4, "std": 0.2, "ci95": [0.3, 0.5]}},
+        "runs": runs,
+        "baselines": {"majority": {"accuracy": 0.25}, "human": None},
+    }
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(old))
+    result = Result.read(path)
+    score = result.metrics["accuracy"]
+    assert (score.mean, score.ci95) == (0.4, (0.3, 0.5))
+    np.testing.assert_allclose((score.std_folds, score.std_seeds), (0.4 / 2**0.5, 0.2 / 2**0.5))
+    assert [(run.fold, run.seed, run.metrics["accuracy"]) for run in result.runs] == [
+        (*k, v) for k, v in scores.items()
+    ]
+    assert result.baselines == {"majority": {"accuracy": 0.25}} and result.dataset.n_clips == 4
+
+
+@pytest.mark.parametrize(
+    ("part", "value"),
+    [
+        ("metrics", None),
+        ("metrics", {"accuracy": {}}),
+        ("metrics", {"accuracy": 0.5}),
+        ("dataset", []),
+        ("protocol", {"name": None, "version": "1.0"}),
+        ("runs", [None]),
+        ("runs", [{"metrics": {"accuracy": 0.5}}]),
+        ("baselines", 5),
+        ("layer", None),
+    ],
+)
+def test_what_lacks_a_part_is_no_result(tmp_path, part, value):
+    old = {key: block for key, block in answer(question()).to_dict().items() if block is not None}
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(old | {"schema_version": 1, part: value}))
+    with pytest.raises(UserError, match=r"r\.json (is not an arch-hf result \(|names no protocol)"):
+        Result.read(path)
+
+
+def test_a_path_with_a_null_byte_is_one_line():
+    with pytest.raises(UserError, match="null byte"):
+        Result.read("a\0b")
+
+
 def test_an_answer_is_found_only_for_its_own_question(tmp_path):
     asked = question()
     written, note = write(asked, tmp_path)

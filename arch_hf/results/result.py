@@ -243,7 +243,7 @@ class Result(Struct, frozen=True, kw_only=True):
             return cls.parse(Path(path).read_bytes(), str(path))
         except FileNotFoundError:
             raise UserError(f"no result at {path}") from None
-        except OSError as error:
+        except (OSError, ValueError) as error:  # a name with a null byte
             raise UserError(f"{path} {_reason(error)}") from None
 
     @classmethod
@@ -308,7 +308,7 @@ def check(result: Result) -> Result:
     """
     if result.metric not in result.metrics:
         raise ValueError(f"has no {result.metric}, the metric of a {result.dataset.task} corpus")
-    if not {"name", "version"} <= result.protocol.keys():
+    if not all(isinstance(result.protocol.get(key), str) for key in ("name", "version")):
         raise ValueError("names no protocol with its version")
     for name, score in result.metrics.items():
         values = [run.metrics[name] for run in result.runs if name in run.metrics]
@@ -331,6 +331,10 @@ def _reason(error: Exception) -> str:
         return f"cannot be read as JSON ({text})"
     if isinstance(error, msgspec.ValidationError):
         return f"is not an arch-hf result ({text})"
+    if isinstance(error, KeyError):
+        return f"is not an arch-hf result (a part has no {text})"
+    if isinstance(error, (TypeError, AttributeError)):
+        return f"is not an arch-hf result (a part of it has another form: {text})"
     if isinstance(error, (msgspec.DecodeError, RecursionError)):
         return f"cannot be read as JSON ({text})"
     return text

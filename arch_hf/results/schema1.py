@@ -12,13 +12,13 @@ def upgrade(old: dict[str, Any]) -> dict[str, Any]:
     are now come from its runs.
 
     Raises:
-        KeyError, TypeError, AttributeError: it has not the form of a result.
+        KeyError, TypeError, AttributeError, ValueError: it has not the form of a result.
     """
     new = {key: value for key, value in old.items() if value is not None}
     new["schema_version"] = 2
     runs = old.get("runs", [])
     if not isinstance(runs, list):
-        raise TypeError(f"has runs that are {'null' if runs is None else 'no list'}")
+        raise ValueError(f"has runs that are {'null' if runs is None else 'no list'}")
     new["metrics"] = {name: _score(name, block, runs) for name, block in old["metrics"].items()}
     new["dataset"] = {key: value for key, value in old["dataset"].items() if value is not None}
     new["runs"] = [_run(run) for run in runs]
