@@ -1,7 +1,9 @@
 """Result files: what was changed is not believed, and no answer takes the place of another question's."""
 
+import errno
 import hashlib
 import json
+import os
 import threading
 
 import msgspec
@@ -10,6 +12,7 @@ import pytest
 from safetensors.numpy import save
 
 from arch_hf.errors import UserError
+from arch_hf.files import write_atomically
 from arch_hf.probing.record import Run, Score
 from arch_hf.results import filing
 from arch_hf.results.filing import file_answer, find_answer, make_room, rewrite
@@ -270,6 +273,20 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path):
     (tmp_path / "me__m").write_text("a file where the folder should be")
     with pytest.raises(UserError, match=r"cannot write .*esc50"):
         write(question(), tmp_path)
+
+
+@pytest.mark.parametrize("step", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_what_was_there_and_nothing_else(tmp_path, monkeypatch, step):
+    path = tmp_path / "r.json"
+    write_atomically(path, b"old")
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, step, full)
+    with pytest.raises(UserError, match=r"cannot write .*r\.json \(No space left on device\)"):
+        write_atomically(path, b"new")
+    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("r.json", b"old")]
 
 
 def curve(*layers, validation=0.5):
