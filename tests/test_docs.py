@@ -45,8 +45,9 @@ def test_every_link_leads_somewhere(page):
 
 
 def commands(page: Path):
-    """The arguments of each call of arch-hf in the page's shell blocks."""
-    for block in blocks(page, "bash"):
+    """The arguments of each call of arch-hf in the page's shell blocks, and in its text."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.S)
+    for block in (*blocks(page, "bash"), *re.findall(r"`(arch-hf [a-z][^`'\"]* --[a-z][^`'\"]*)`", text)):
         for line in block.replace("\\\n", " ").splitlines():
             if not re.search(r"(^|&& )arch-hf |(evaluate|pretrain)\.py|-m arch_hf ", line):
                 continue

@@ -56,6 +56,7 @@ def test_every_changed_byte_of_a_result_is_noticed(tmp_path):
     written, _ = write(question(), tmp_path)
     path = question().path(tmp_path)
     content = path.read_bytes()
+    assert Result.read(path) == written
     for position in range(len(content)):
         for bit in (0, 1, 4):
             changed = bytearray(content)
