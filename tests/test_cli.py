@@ -44,6 +44,10 @@ def arch(capsys, *args):
         (["evaluate", "--limit", "0"], r"--limit is 0: give 1 or more"),
         (["evaluate", "--seeds", "0"], r"--seeds is 0: give 1 or more"),
         (["evaluate", "--lmit", "3"], r"unknown argument --lmit 3; did you mean --limit\?"),
+        (["evaluate", "--model", "m", "--tasks", "esc50"], r"did you mean --model_id and --datasets\?"),
+        (["run", "-m", "m"], r"no command 'run'; did you mean evaluate\?"),
+        (["evalute"], r"no command 'evalute'; did you mean evaluate\?"),
+        (["publish", "result"], r"no command 'result'; did you mean results\?"),
         (["evaluate", "--limit", "many"], r"--limit is 'many': give a whole number, 1 or more"),
         (["evaluate", "--batch_seconds", "0"], r"--batch_seconds is '0': give a number above 0"),
         (["evaluate", "--dtype", "half"], r"unknown --dtype 'half': choose one of float32"),
@@ -62,7 +66,7 @@ def arch(capsys, *args):
         (["prepare", "esc50", "--raw_dir", "nowhere"], r"--raw_dir nowhere: no such folder"),
         (["prepare", "esc50", "--raw_dir", "."], r"is empty; expected audio/\*.wav and meta/esc50.csv"),
         (["cache", "prune", "--store", "../.."], r"no store \.\./\.\."),
-        (["nonsense"], r"invalid choice: 'nonsense'"),
+        (["nonsense"], r"no command 'nonsense': there are 'evaluate', "),
     ],
 )
 def test_a_mistake_is_one_line_and_a_status(capsys, tmp_path, args, says):

@@ -36,6 +36,11 @@ class Parser(argparse.ArgumentParser):
         return f"Example: {self.example}\n\n{super().format_help()}"
 
     def error(self, message: str):
+        if wrong := re.match(
+            r"argument (?:COMMAND|WHAT): invalid choice: '(.*?)' \(choose from (.*)\)$", message, re.S
+        ):
+            near = _nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
+            message = f"no command '{wrong[1]}'" + (f"; did you mean {near}?" if near else f": there are {wrong[2]}")
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_args(self, args=None, namespace=None):
@@ -67,8 +72,39 @@ def _mistakes(parsed: argparse.Namespace, command: argparse.ArgumentParser) -> I
 
 def _unknown(unknown: list[str], command: argparse.ArgumentParser) -> str:
     known = re.findall(r"(?<![\w-])--\w+", command.format_help())
-    near = difflib.get_close_matches(unknown[0].split("=")[0], known, n=1)
-    return f"unknown argument {' '.join(unknown)}" + (f"; did you mean {near[0]}?" if near else "")
+    flags = [word.split("=")[0] for word in unknown if word.startswith("-")] or unknown[:1]
+    near = list(filter(None, (_nearest(flag, known) for flag in flags)))
+    return f"unknown argument {' '.join(unknown)}" + (f"; did you mean {' and '.join(near)}?" if near else "")
+
+
+# What mteb, lighteval and lm-eval call it.
+ELSEWHERE = {
+    "run": "evaluate",
+    "eval": "evaluate",
+    "accelerate": "evaluate",
+    "ls": "list",
+    "tasks": "list",
+    "available-tasks": "list",
+    "available_tasks": "list",
+    "leaderboard": "report",
+    "create-meta": "publish",
+    "create_meta": "publish",
+    "-m": "--model_id",
+    "--model": "--model_id",
+    "-t": "--datasets",
+    "--tasks": "--datasets",
+    "--dataset": "--datasets",
+    "--output_path": "--output_dir",
+    "--output_folder": "--output_dir",
+    "--batch_size": "--batch_seconds",
+    "--num_fewshot": "--shots",
+}
+
+
+def _nearest(word: str, known: list[str]) -> str | None:
+    """What was probably meant."""
+    other = ELSEWHERE.get(word)
+    return other if other in known else next(iter(difflib.get_close_matches(word, known, n=1)), None)
 
 
 def whole_number(at_least: int) -> Callable[[str], int | Mistake]:
