@@ -225,7 +225,7 @@ def find_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.ones(1, device=device).add_(1).item()
         return device
-    except (RuntimeError, AssertionError, NotImplementedError):
+    except (RuntimeError, AssertionError, NotImplementedError, TypeError):  # also what is no name of one
         best = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         kinds = (
             ["cpu"] + [f"{best.type}:{index}" for index in range(torch.accelerator.device_count())] if best else ["cpu"]

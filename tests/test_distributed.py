@@ -8,7 +8,7 @@ import pytest
 from accelerate import debug_launcher
 from ranks import one_of_two, rank
 
-from arch_hf.distributed import Ranks, SharedError
+from arch_hf.distributed import Ranks, SharedError, find_device
 from arch_hf.embedding import exchange
 from arch_hf.embedding.exchange import bring_from_other_machines
 from arch_hf.embedding.store import EmbeddingStore
@@ -183,6 +183,12 @@ def test_a_launchers_settings_for_training_are_said_and_not_used(strategy, monke
     monkeypatch.setenv(f"ACCELERATE_USE_{strategy}", "true")
     assert Ranks.launched().size == 1
     assert f"settings for {strategy} are of training" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", ["gpu", "", 5.0])
+def test_what_is_no_device_is_one_line(name):
+    with pytest.raises(UserError, match=f"^--device {name}: no such device; there are cpu"):
+        find_device(name)
 
 
 def test_a_dtype_that_no_encoder_runs_in_is_refused():
