@@ -93,7 +93,7 @@ def test_the_result_is_that_of_a_copy_on_disk(online, tmp_path, name):
     copied = run(tmp_path / "copied", name, streaming=False)
     assert on_disk(tmp_path / "datasets_cache") > 500_000
     assert numbers(streamed) == numbers(copied)
-    assert streamed.metrics["accuracy"].mean > 0.5 and streamed.protocol["max_seconds"] == 1.0
+    assert streamed.metrics["accuracy"].mean > 1 / 3 and streamed.protocol["max_seconds"] == 1.0
     excluded = [clip.clip_id for clip in streamed.dataset.excluded_clips]
     assert excluded == ([] if name == "me/birds" else ["fold_3-000001"])  # the one that is no audio is named
 
