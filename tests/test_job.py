@@ -87,7 +87,7 @@ def test_options_are_kept_in_one_form(option, value, kept):
         {"protocol": None},
         {"model_name": 5},
     ],
-    ids=str,
+    ids=lambda asked: "-".join(f"{name}={type(value).__name__}" for name, value in asked.items()),
 )
 def test_what_is_of_another_kind_is_one_line_that_names_it(asked):
     (name,) = asked
