@@ -211,6 +211,16 @@ def test_the_pretraining_heads_stay(hub, tmp_path):
     assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), copy.state_dict().values(), strict=True))
 
 
+def test_a_checkpoint_without_a_card_gets_a_plain_true_one(hub, tmp_path, capsys):
+    """Also under the name of one that has a card in the package: that is of other weights."""
+    publish_checkpoint(str(make_tiny("hubert", tmp_path / "source")), "somebody/hubert-base-audioset")
+    card = hub.repo("models", "somebody/hubert-base-audioset").files()["README.md"].decode()
+    encoder = AudioEncoder.from_pretrained("somebody/hubert-base-audioset")
+    assert f"a `HubertModel` of {encoder.n_parameters:,} parameters" in card and "Not stated yet" in card
+    assert 'from_pretrained("somebody/hubert-base-audioset")' in card and "Table 2" not in card and "$" not in card
+    assert "a plain card, which does not say what it was trained on" in capsys.readouterr().err
+
+
 class Evil:
     def __reduce__(self):
         return (open, ("was_here", "w"))
@@ -225,14 +235,13 @@ class Evil:
         ("other embeddings", "gives other embeddings"),
         ("no extractor", "preprocessor_config.json"),
         ("unknown class", "does not have"),
-        ("no card", "has no card"),
         ("no source", "neither a folder"),
     ],
 )
 def test_a_doubtful_checkpoint_is_not_published(hub, tmp_path, monkeypatch, fault, message):
     monkeypatch.chdir(tmp_path)
     source = make_tiny("hubert", tmp_path / "source")
-    name = "arch/unknown" if fault == "no card" else "arch/hubert-base-audioset"
+    name = "arch/hubert-base-audioset"
     config = json.loads((source / "config.json").read_text())
     if fault == "evil pickle":
         pickled(source)

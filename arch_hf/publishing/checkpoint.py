@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -15,8 +16,11 @@ from arch_hf.embedding.checkpoint import PREPROCESSORS
 from arch_hf.errors import UserError
 from arch_hf.hub import attempt
 from arch_hf.publishing.card import copy_results, decode
+from arch_hf.publishing.entries import NAMESPACE
 from arch_hf.publishing.hub import Upload, check_repo_id, read_file
+from arch_hf.publishing.own_card import plain_card
 from arch_hf.publishing.released_cards import released_card, released_names
+from arch_hf.terminal import say
 
 # A tokenizer that strayed into an audio checkpoint is not on this list, nor is any Python file.
 SOURCE_FILES = [
@@ -40,14 +44,14 @@ def publish_checkpoint(
         source: a folder or a Hub id. A pickled one (pytorch_model.bin) is read with weights_only: nothing in it runs.
         repo_id: where it goes, "arch/hubert-base-audioset".
         revision: of a Hub id.
-        card: the card's file; by default the one that `model_cards/` has for the repository's name, else the source's own.
+        card: the card's file; by default for "arch/..." the one that `model_cards/` has for that name, else the source's own, else a plain one.
         private: create the repository as a private one.
 
     Returns:
         The URL of the model.
 
     Raises:
-        UserError: the source cannot be loaded, lacks weights or changes its embeddings, there is no card, or the Hub refuses.
+        UserError: the source cannot be loaded, lacks weights or changes its embeddings, or the Hub refuses.
     """
     check_repo_id(repo_id)
     with tempfile.TemporaryDirectory(prefix="arch-hf-") as stage:
@@ -136,16 +140,19 @@ def compare(folder: Path, target: Path) -> str:
 
 
 def find_card(repo_id: str, card: Path | None, folder: Path) -> str:
-    """The card's text: the file named, else the one that `model_cards/` has for the name, else the source's own."""
+    """The card's text: the file named, else for a repository of the paper's authors the one that `model_cards/` has for the name, else the source's
+    own, else a plain one that says what can be seen."""
     if card is not None:
         if not Path(card).is_file():
             raise UserError(f"no card {card}")
         return Path(card).read_text(encoding="utf-8")
-    name = repo_id.split("/")[-1]
-    if name in released_names():
+    namespace, name = repo_id.split("/")
+    if namespace == NAMESPACE and name in released_names():
         return released_card(name, repo_id)
     if (folder / "README.md").is_file():
         return (folder / "README.md").read_text(encoding="utf-8")
-    raise UserError(
-        f"{name} has no card: write one with arch-hf publish card FOLDER --results DIR, or name it with --card FILE"
+    say(
+        f"{repo_id}: a plain card, which does not say what it was trained on, nor under which licence it is: add that",
+        sys.stderr,
     )
+    return plain_card(folder, AudioEncoder.from_pretrained(str(folder)).describe(), repo_id)

@@ -53,13 +53,15 @@ def write_card(folder: Path, results_dir: Path, *, repo_id: str | None = None, a
     entries = one_for_each_claim(entries)
     repo_id = repo_id or folder.resolve().name
     path = folder / "README.md"
-    card = decode(path.read_bytes()) if path.is_file() else _from_template(folder, encoder.describe(), repo_id)
+    card = decode(path.read_bytes()) if path.is_file() else plain_card(folder, encoder.describe(), repo_id)
     card = merge_results(card, [entry.result for entry in entries], repo_id.split("/")[-1])
     write_atomically(path, _with_section(card, _results_section(entries, repo_id)).encode())
     return path
 
 
-def _from_template(folder: Path, model: dict, repo_id: str) -> str:
+def plain_card(folder: Path, model: dict, repo_id: str) -> str:
+    """A card that says what can be seen of a checkpoint (`model`: what `AudioEncoder.describe` tells), how to load it, and that the rest is not
+    stated."""
     template = string.Template((shipped("model_cards") / "template.md").read_text(encoding="utf-8"))
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     return template.substitute(
