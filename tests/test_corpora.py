@@ -14,8 +14,10 @@ from datasets import Audio, ClassLabel, List, load_dataset
 from huggingface_hub import DatasetCard
 
 from arch_hf.data import CORPUS_NAMES, get_corpus, load_corpus
+from arch_hf.data.official import raw as raw_module
 from arch_hf.data.official.prepare import prepare, read_clips
 from arch_hf.data.official.raw import RawFolder
+from arch_hf.data.tree import walk
 
 
 @pytest.fixture(autouse=True)
@@ -124,9 +126,8 @@ def test_what_is_written_depends_on_nothing_but_names(tmp_path, monkeypatch):
     raw_trees.build("slurp", tmp_path / "raw")
     shutil.copytree(tmp_path / "raw", tmp_path / "copied to")
     prepare(get_corpus("slurp"), tmp_path / "raw", tmp_path / "a")
-    listed = RawFolder._list
     with monkeypatch.context() as patch:
-        patch.setattr(RawFolder, "_list", lambda self, *args: reversed(list(listed(self, *args))))
+        patch.setattr(raw_module, "walk", lambda *args: reversed(list(walk(*args))))
         prepare(get_corpus("slurp"), tmp_path / "copied to", tmp_path / "b", num_proc=3)
     files = sorted(path.relative_to(tmp_path / "a") for path in (tmp_path / "a").rglob("*") if path.is_file())
     assert len(files) == 6

@@ -188,25 +188,20 @@ def test_a_task_of_xares_runs_to_its_scores_for_two_checkpoints(tmp_path, monkey
 
 
 def stored_means(folder) -> dict[str, np.ndarray]:
-    means = {}
-    for path in folder.glob("*.tar"):
-        with tarfile.open(path) as tar:
-            for entry in tar:
-                if entry.name.endswith(".npy"):
-                    means[entry.name] = np.load(io.BytesIO(tar.extractfile(entry).read())).mean(0)
-    return means
+    return {name: np.load(file).mean(0) for name, file in members(folder, ".npy")}
 
 
 def sounds(folder) -> dict[str, np.ndarray]:
-    clips = {}
+    return {name[:-4]: soundfile.read(file, dtype="float32")[0] for name, file in members(folder, ".wav")}
+
+
+def members(folder, ending):
+    """Name and content of each file of that ending in a folder's tars."""
     for path in folder.glob("*.tar"):
         with tarfile.open(path) as tar:
             for entry in tar:
-                if entry.name.endswith(".wav"):
-                    clips[entry.name[:-4]] = soundfile.read(io.BytesIO(tar.extractfile(entry).read()), dtype="float32")[
-                        0
-                    ]
-    return clips
+                if entry.name.endswith(ending):
+                    yield entry.name, io.BytesIO(tar.extractfile(entry).read())
 
 
 @pytest.mark.parametrize("family", ["wav2vec2", "hubert", "whisper", "logmel"])

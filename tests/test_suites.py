@@ -35,6 +35,7 @@ ONE_SPLIT = dict.fromkeys(
 NUMBERS = ("target", "classID", "gender_id", "intent_class", "category", "instrument_source")
 ROWS = tuple(csv.DictReader((shipped("arch_hf.data") / "suites.csv").read_text(encoding="utf-8").splitlines()))
 NAMES = {row["name"]: row for row in ROWS}
+EVALUATE = "evaluate --model_id logmel --protocol strict --output_dir out --cache_dir cache".split()
 
 
 @pytest.fixture(autouse=True)
@@ -197,20 +198,8 @@ def test_a_suite_and_its_datasets_have_names(suite_hub, tmp_path, capsys):
 
 
 def test_what_is_not_as_the_table_says_is_one_line(suite_hub, tmp_path, capsys):
-    command = [
-        "evaluate",
-        "--model_id",
-        "logmel",
-        "--protocol",
-        "strict",
-        "--output_dir",
-        "out",
-        "--cache_dir",
-        "cache",
-    ]
-
     def line(name: str) -> str:
-        assert main([*command, "--datasets", name]) == 1
+        assert main([*EVALUATE, "--datasets", name]) == 1
         (error,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
         assert name in error and len(error) < 600
         return error
@@ -234,18 +223,7 @@ def test_a_file_of_ones_own(suite_hub, tmp_path, capsys):
     assert suite_datasets("mine.csv") == ("mine.csv:digits", "mine.csv:mteb/esc50")
     data = load_corpus("mine.csv:digits")
     assert (data.corpus.domain, data.suite, data.class_names()) == ("speech", "mine.csv:digits", ["aa", "bb", "cc"])
-    command = [
-        "evaluate",
-        "--model_id",
-        "logmel",
-        "--protocol",
-        "strict",
-        "--output_dir",
-        "out",
-        "--cache_dir",
-        "cache",
-    ]
-    assert main([*command, "--suite", "mine.csv"]) == 0
+    assert main([*EVALUATE, "--suite", "mine.csv"]) == 0
     assert "mine.csv:digits" in capsys.readouterr().out
 
 

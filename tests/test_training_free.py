@@ -101,7 +101,7 @@ def test_clustering_scores_the_test_clips_alone(monkeypatch):
             seen["n"] = len(chosen)
             return np.arange(len(chosen)) % 2
 
-    monkeypatch.setattr(module, "KMeans", Alternating)
+    monkeypatch.setattr("sklearn.cluster.KMeans", Alternating)
     found = training_free(features, task, ["clustering"])["clustering"]
     assert seen == {"k": 2, "n": 20}
     assert found["v_measure"].mean == pytest.approx(v_measure_score(targets[test], np.arange(20) % 2))

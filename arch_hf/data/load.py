@@ -24,9 +24,10 @@ from arch_hf.data.locate import locate
 from arch_hf.data.official.prepared import changed_shards, corpus_of_facts
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.data.spec import ClipTable, Corpus
-from arch_hf.data.streaming import ClipStream, reading_order, state_of_file
+from arch_hf.data.streaming import ClipStream, reading_order
 from arch_hf.data.suites import SuiteDataset, suite_dataset
 from arch_hf.data.synthetic import generate
+from arch_hf.data.tree import state_of_file
 from arch_hf.errors import AudioError, UserError, UserErrors
 from arch_hf.files import audio_digest
 

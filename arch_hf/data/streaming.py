@@ -15,6 +15,7 @@ from datasets.fingerprint import Hasher
 
 from arch_hf.compat.datasets_library import audio_as_it_is, features_of
 from arch_hf.data.audio_cell import KINDS, encoded_audio, kind_of
+from arch_hf.data.tree import state_of_file
 from arch_hf.errors import UserError
 
 # How much is read ahead of a Parquet file's small columns: by default 5 MB, which are the next clips' audio.
@@ -207,15 +208,6 @@ def _named_files(parquet: Path) -> list[str]:
             return names
     except (OSError, pa.ArrowException, AttributeError):
         return []
-
-
-def state_of_file(path: str, base: str | None = None) -> tuple[int, int] | None:
-    """Size and date of a file, by which a change is told; None if it is not there. Relative paths start from `base`."""
-    try:
-        status = os.stat(os.path.join(base or "", path))
-    except (OSError, ValueError):
-        return None
-    return status.st_size, status.st_mtime_ns
 
 
 def first_line(error: BaseException) -> str:

@@ -18,7 +18,7 @@ from arch_hf.embedding import batching
 from arch_hf.embedding.families import AudioTower
 from arch_hf.embedding.fast.mixed_lengths import MixedLengths
 from arch_hf.embedding.inputs import Inputs, Segment, as_waveforms
-from arch_hf.embedding.key import code_of, digest_of, float32_products, settings_of
+from arch_hf.embedding.key import code_of, facts_of, float32_products, settings_of
 from arch_hf.embedding.loading import Loaded, load, parse_dtype
 from arch_hf.embedding.pooling import Frames, counted_frames, mean_over_time, times_of
 from arch_hf.embedding.timing import Timing, timing_of
@@ -198,18 +198,7 @@ class AudioEncoder:
             >>> AudioEncoder.from_pretrained("logmel").describe()["class"]
             'LogMelModel'
         """
-        return {
-            "id": self.model_id,
-            "revision": self.revision,
-            "weights_sha256": self.weights_sha256,
-            "config_sha256": digest_of(self.config),
-            "code_sha256": self.code_sha256,
-            "class": self.model_class,
-            "n_parameters": self.n_parameters,
-            "sampling_rate": self.sampling_rate,
-            "embedding_size": self.embedding_size,
-            "n_layers": self.n_layers,
-        }
+        return facts_of(self)
 
     def embed(
         self,

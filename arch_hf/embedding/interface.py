@@ -9,7 +9,7 @@ import torch
 
 from arch_hf.embedding.encoder import AudioEncoder, NonFiniteError
 from arch_hf.embedding.inputs import Segment, as_waveforms
-from arch_hf.embedding.key import digest_of
+from arch_hf.embedding.key import facts_of
 from arch_hf.errors import UserError, one_line
 
 
@@ -114,14 +114,7 @@ class WrappedEncoder:
 
     def describe(self) -> dict[str, Any]:
         """The facts of the `model` block of a result."""
-        return {
-            "id": self.model_id,
-            "config_sha256": digest_of(self.config),
-            "class": self.model_class,
-            "sampling_rate": self.sampling_rate,
-            "embedding_size": self.embedding_size,
-            "n_layers": self.n_layers,
-        }
+        return facts_of(self)
 
     def embed(
         self,

@@ -112,3 +112,19 @@ def float32_products() -> str:
     """
     asked = [f"{name}={os.environ[name]}" for name in _LESS_EXACT if os.environ.get(name, "0") not in ("", "0")]
     return " ".join([torch.get_float32_matmul_precision(), *asked])
+
+
+def facts_of(encoder: Any) -> dict[str, Any]:
+    """The facts of the `model` block of a result, of any encoder that the pipeline takes; None where one does not have such a thing."""
+    return {
+        "id": encoder.model_id,
+        "revision": encoder.revision,
+        "weights_sha256": encoder.weights_sha256,
+        "config_sha256": digest_of(encoder.config),
+        "code_sha256": encoder.code_sha256,
+        "class": encoder.model_class,
+        "n_parameters": encoder.n_parameters,
+        "sampling_rate": encoder.sampling_rate,
+        "embedding_size": encoder.embedding_size,
+        "n_layers": encoder.n_layers,
+    }

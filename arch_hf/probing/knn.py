@@ -3,9 +3,6 @@
 from collections.abc import Sequence
 
 import numpy as np
-import sklearn
-from sklearn.neighbors import KNeighborsRegressor
-from sklearn.preprocessing import StandardScaler
 
 from arch_hf.probing.protocols import Neighbours
 from arch_hf.probing.task import Outcome, ProbeTask, RunKey
@@ -28,6 +25,10 @@ def knn(features: np.ndarray, task: ProbeTask, runs: Sequence[RunKey], strict: b
         >>> knn(features, task, [RunKey(0, 0, fold, 0)])[0].scores.argmax(1)
         array([0])
     """
+    import sklearn  # a second to import, and the other probes need none
+    from sklearn.neighbors import KNeighborsRegressor
+    from sklearn.preprocessing import StandardScaler
+
     targets, n_classes = task.targets, task.n_classes
     hot = np.eye(n_classes, dtype=np.float32)[targets] if targets.ndim == 1 else targets.astype(np.float32)
     outcomes = []

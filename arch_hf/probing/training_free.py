@@ -15,8 +15,6 @@ from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import torch
-from sklearn.cluster import KMeans
-from sklearn.metrics import adjusted_mutual_info_score, average_precision_score, v_measure_score
 
 from arch_hf.errors import UserError
 from arch_hf.probing.metrics.scores import average_precision
@@ -92,6 +90,9 @@ def retrieval(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
 
 def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     """ "v_measure" and "adjusted_mutual_information" of k-means over the test clips."""
+    from sklearn.cluster import KMeans  # a second to import, and most runs ask nothing of the vectors themselves
+    from sklearn.metrics import adjusted_mutual_info_score, v_measure_score
+
     if task.targets.ndim == 2:
         return {}
     test = _test_clips(task)
@@ -112,6 +113,8 @@ def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
 
 def pairs(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     """The "average_precision" of cosines at telling pairs of one class from pairs of two."""
+    from sklearn.metrics import average_precision_score
+
     unit, test = _unit_length(features), _test_clips(task)
     units = _units(task)[test]
     rng = np.random.default_rng(SEED)

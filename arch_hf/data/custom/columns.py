@@ -45,13 +45,7 @@ def choose_groups(
     if flag == OFF:
         return None
     if flag:
-        if flag not in raw.features:
-            findings.problem(f"--group_column {flag}: no such column; {there}")
-            return None
-        if not _is_plain(raw.features[flag]):
-            findings.problem(f"--group_column {flag} holds no plain values; name another, or none")
-            return None
-        return flag
+        return _named(raw, "group_column", flag, there, findings)
     for name in GROUP_NAMES:
         if name not in raw.features or name in taken:
             continue
@@ -64,18 +58,23 @@ def choose_groups(
     return None
 
 
+def _named(raw: RawDataset, option: str, flag: str, there: str, findings: Findings) -> str | None:
+    """The column that was named, if its values can be told apart."""
+    if flag not in raw.features:
+        findings.problem(f"--{option} {flag}: no such column; {there}")
+        return None
+    if not _is_plain(raw.features[flag]):
+        findings.problem(f"--{option} {flag} holds no plain values; name another, or none")
+        return None
+    return flag
+
+
 def choose_folds(raw: RawDataset, flag: str | None, taken: Sequence[str], there: str, findings: Findings) -> str | None:
     """The column that deals the clips of a single split to folds, or to train and test; None if there is none."""
     if flag == OFF:
         return None
     if flag:
-        if flag not in raw.features:
-            findings.problem(f"--fold_column {flag}: no such column; {there}")
-            return None
-        if not _is_plain(raw.features[flag]):
-            findings.problem(f"--fold_column {flag} holds no plain values; name another, or none")
-            return None
-        return flag
+        return _named(raw, "fold_column", flag, there, findings)
     for name in FOLD_NAMES:
         if len(raw.splits) != 1 or name not in raw.features or name in taken:
             continue

@@ -7,7 +7,7 @@ to splits. Here a folder is a split only where all folders beside it are, and ev
 import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from arch_hf.data.custom.lists import (
 from arch_hf.data.custom.options import SPLIT_NAMES
 from arch_hf.data.custom.raw import RawDataset, shown
 from arch_hf.data.official.raw import escaped
+from arch_hf.data.tree import state_of_file, walk
 from arch_hf.errors import UserError
 
 _METADATA = ("metadata.csv", "metadata.tsv", "metadata.jsonl")
@@ -52,7 +53,9 @@ def look_into(folder: Path) -> Tree:
         UserError: if a name is no UTF-8: no file of results, and no dataset, could hold it.
     """
     kinds: dict[str, list[str]] = {"audio": [], "lists": [], "others": []}
-    for path in _files(str(folder), "", (os.path.realpath(folder),)):
+    for path, entry in walk(folder):
+        if not (os.path.isfile(entry.path) or entry.is_symlink()):  # a link to nothing is a clip that is missing
+            continue
         ending = os.path.splitext(path)[1].lower()
         kinds["audio" if ending in AUDIO_ENDINGS else "lists" if ending in LIST_ENDINGS else "others"].append(path)
     for path in kinds["audio"]:
@@ -63,23 +66,6 @@ def look_into(folder: Path) -> Tree:
                 f"the name {escaped(path)} is not UTF-8: rename such files (convmv -f latin1 -t utf8 -r --notest {folder})"
             ) from None
     return Tree(folder, *(tuple(sorted(kinds[kind])) for kind in ("audio", "lists", "others")))
-
-
-def _files(folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
-    """Files below a folder; `above` are the real paths of the folders that lead there: a link back to one of them is not followed."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise UserError(f"cannot read {folder}: {error.strerror}") from None
-    for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
-            continue
-        if os.path.isdir(entry.path):
-            real = os.path.realpath(entry.path)
-            if real not in above:
-                yield from _files(entry.path, f"{prefix}{entry.name}/", (*above, real))
-        elif os.path.isfile(entry.path) or entry.is_symlink():  # a link to nothing is a clip that is missing
-            yield prefix + entry.name
 
 
 def read_tree(tree: Tree, dataset_id: str, audio_column: str | None = None) -> RawDataset:
@@ -326,20 +312,11 @@ def _dataset(tree: Tree, split: str, columns: dict[str, list], features: dict[st
             for name, array in arrays.items()
         }
     )
-    stats = [_stat(cell["path"]) for values in columns.values() if _is_cell(values) for cell in values]
+    cells = [cell for values in columns.values() if _is_cell(values) for cell in values]
+    stats = [None if cell["path"] is None else state_of_file(cell["path"]) for cell in cells]
     fingerprint = Hasher.hash([str(tree.root.resolve()), split, columns, stats])
     return Dataset(pa.table(arrays).cast(known.arrow_schema), info=DatasetInfo(features=known), fingerprint=fingerprint)
 
 
 def _is_cell(values: list) -> bool:
     return bool(values) and all(isinstance(value, dict) and set(value) == {"bytes", "path"} for value in values)
-
-
-def _stat(path: str | None) -> tuple[int, int] | None:
-    if path is None:
-        return None
-    try:
-        status = os.stat(path)
-    except OSError:
-        return None
-    return status.st_size, status.st_mtime_ns

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
+from arch_hf.data.tree import walk
 from arch_hf.errors import UserError
 
 csv.field_size_limit(1 << 24)
@@ -52,33 +53,17 @@ class RawFolder:
             raise UserError(f"--raw_dir {self.root}: {what}")
         self._inside = os.path.realpath(self.root)
         self._by_name: dict[str, list[str]] = {}
-        self.files: list[str] = []  # relative, "/" between parts, in an order that depends on names alone
-        for relative in self._list(str(self.root), "", (self._inside,)):
-            self.files.append(relative)
-        self.files.sort(key=lambda path: (nfc(path), path))
+        files = [path for path, entry in walk(self.root, self._look) if os.path.isfile(entry.path)]
+        self.files = sorted(files, key=lambda path: (nfc(path), path))  # an order that depends on names alone
         for path in self.files:
             self._by_name.setdefault(nfc(path.rpartition("/")[2]), []).append(path)
         if not self.files:
             raise self.wrong("is empty")
 
-    def _list(self, folder: str, prefix: str, above: tuple[str, ...]) -> Iterator[str]:
-        """Files below a folder; `above` are the real paths of the folders that lead there: a link back to one of them is not followed."""
-        try:
-            entries = list(os.scandir(folder))
-        except OSError as error:
-            raise UserError(f"cannot read {folder}: {error.strerror}") from None
-        for entry in entries:
-            if entry.name.startswith(".") or entry.name == "__MACOSX":
-                continue
-            self._check_name(prefix + entry.name)
-            if entry.is_symlink():
-                self._check_link(entry.path)
-            if entry.is_dir():
-                real = os.path.realpath(entry.path)
-                if real not in above:
-                    yield from self._list(entry.path, f"{prefix}{entry.name}/", (*above, real))
-            elif entry.is_file():
-                yield prefix + entry.name
+    def _look(self, path: str, entry: os.DirEntry) -> None:
+        self._check_name(path)
+        if entry.is_symlink():
+            self._check_link(entry.path)
 
     def _check_name(self, path: str) -> None:
         try:

@@ -1,0 +1,57 @@
+"""The files below a folder, and by what a change of one is told."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from arch_hf.errors import UserError
+
+
+def walk(
+    folder: Path, look: Callable[[str, os.DirEntry], object] = lambda path, entry: None
+) -> Iterator[tuple[str, os.DirEntry]]:
+    """What lies below a folder, sorted, without folders: the path relative to it, with "/" between its parts, and the entry. Hidden ones are passed over.
+
+    Links to folders are followed, but for those that lead back to a folder above them.
+
+    Args:
+        folder: where to begin.
+        look: is shown each entry first, folders too, and may refuse it.
+
+    Raises:
+        UserError: a folder cannot be read.
+
+    Examples:
+        >>> import tempfile
+        >>> folder = Path(tempfile.mkdtemp())
+        >>> for name in ("owl/1.wav", "dog/2.wav", ".hidden"):
+        ...     (folder / name).parent.mkdir(exist_ok=True)
+        ...     _ = (folder / name).write_text("")
+        >>> [path for path, entry in walk(folder)]
+        ['dog/2.wav', 'owl/1.wav']
+    """
+    yield from _walk(str(folder), "", (os.path.realpath(folder),), look)
+
+
+def _walk(folder: str, prefix: str, above: tuple[str, ...], look: Callable) -> Iterator[tuple[str, os.DirEntry]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise UserError(f"cannot read {folder}: {error.strerror}") from None
+    for entry in entries:
+        if entry.name.startswith(".") or entry.name == "__MACOSX":
+            continue
+        look(prefix + entry.name, entry)
+        if not os.path.isdir(entry.path):  # which a link that leads to itself is not
+            yield prefix + entry.name, entry
+        elif (real := os.path.realpath(entry.path)) not in above:
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, real), look)
+
+
+def state_of_file(path: str, base: str | None = None) -> tuple[int, int] | None:
+    """Size and date of a file, by which a change is told; None if it is not there. Relative paths start from `base`."""
+    try:
+        status = os.stat(os.path.join(base or "", path))
+    except (OSError, ValueError):
+        return None
+    return status.st_size, status.st_mtime_ns
