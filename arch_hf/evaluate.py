@@ -199,7 +199,7 @@ class Baselines:
         """The baseline's answer to what the job asks."""
         own = job.baseline()
         self.encoder = self.encoder or load_encoder(own, self.ranks)
-        identity = ask(own, self.encoder, corpus, -1).identity
+        identity = ask(own, self.encoder, corpus, [-1])[-1].identity
         if identity not in self.known:
             (self.known[identity],) = evaluate_corpus(own, self.encoder, corpus, [-1], self.ranks).results
         return self.known[identity]
@@ -218,7 +218,7 @@ def evaluate_corpus(
 
     Where the model sees the same under the protocols of the jobs that are `coming`, the clips go through it once for all.
     """
-    questions = {layer: ask(job, encoder, corpus, layer, baseline) for layer in layers}
+    questions = ask(job, encoder, corpus, layers, baseline)
     ranks.agree("model and data", tuple(question.identity for question in questions.values()))
     answers = ranks.on_main(partial(stored_answers, job, questions))
     notes: list[str] = []
@@ -292,12 +292,14 @@ def settings_for(job: Job, corpus: CorpusData, layers: list[int]) -> EmbedSettin
     return EmbedSettings(job.cache, protocol.padding, longest, depth)
 
 
-def ask(job: Job, encoder: AnyEncoder, corpus: CorpusData, layer: int, baseline: Result | None = None) -> Question:
-    """The question that this job asks of the encoder on the corpus at one layer."""
+def ask(
+    job: Job, encoder: AnyEncoder, corpus: CorpusData, layers: Sequence[int], baseline: Result | None = None
+) -> dict[int, Question]:
+    """The question that this job asks of the encoder on the corpus, at each layer."""
     facts, shown = corpus.corpus, dataset_id(corpus.corpus, corpus.id)
     names = corpus.class_names(job.rules.label_column)
-    settings = settings_for(job, corpus, [layer])
-    return Question(
+    settings = settings_for(job, corpus, [*layers])
+    question = Question(
         model=msgspec.convert(encoder.describe(), ModelFacts),
         dataset=DatasetFacts(
             id=shown,
@@ -316,7 +318,7 @@ def ask(job: Job, encoder: AnyEncoder, corpus: CorpusData, layer: int, baseline:
             missing_clips=tuple(corpus.missing),
         ),
         protocol=job.protocol_block(facts),
-        layer=layer,
+        layer=layers[0],
         embedding=settings.key_of_vector(encoder),
         beside={
             BASELINE_MODEL: baseline.identity if baseline else None,
@@ -325,6 +327,7 @@ def ask(job: Job, encoder: AnyEncoder, corpus: CorpusData, layer: int, baseline:
         },
         asked=job.asked(encoder.dtype_name),
     )
+    return {layer: msgspec.structs.replace(question, layer=layer) for layer in layers}
 
 
 def plan_task(job: Job, corpus: CorpusData, embeddings: CorpusEmbeddings) -> ProbeTask:
