@@ -135,23 +135,6 @@ def add_machine(parser) -> None:
     add("--overwrite", action="store_true", help="score again what has a complete result already")
 
 
-FIELDS = (
-    "revision",
-    "data_dir",
-    "layers",
-    "seeds",
-    "output_dir",
-    "cache_dir",
-    "limit",
-    "probe",
-    "dtype",
-    "batch_seconds",
-    "streaming",
-    "overwrite",
-    "trust_remote_code",
-)
-
-
 def jobs_of(args) -> list:
     """The jobs that the flags ask for.
 
@@ -159,19 +142,12 @@ def jobs_of(args) -> list:
         UserError: something about them is wrong; all that is.
     """
     from arch_hf.data.suites import suite_datasets
-    from arch_hf.job import jobs_for
+    from arch_hf.job import JobOptions, as_fields, jobs_for
 
     datasets = [*args.datasets, *(name for suite in args.suite for name in suite_datasets(suite))]
-    return jobs_for(
-        args.model_id,
-        args.protocol,
-        args.model_name,
-        **{name: getattr(args, name) for name in FIELDS},
-        datasets=tuple(dict.fromkeys(datasets)),
-        shots=tuple(args.shots),
-        also=tuple(args.also),
-        dataset_options=reading_arguments(args),
-    )
+    flags = {name: getattr(args, name) for name in JobOptions.__annotations__ if name != "dataset_options"}
+    fields = as_fields(flags | {"dataset_options": reading_arguments(args)})
+    return jobs_for(args.model_id, args.protocol, args.model_name, datasets=tuple(dict.fromkeys(datasets)), **fields)
 
 
 def check(args) -> None:
