@@ -29,6 +29,7 @@ import numpy as np
 import soundfile
 
 from arch_hf.audio import load_audio, resample
+from arch_hf.embedding.workers import keep_freed_memory
 from arch_hf.pretraining import shards
 from arch_hf.pretraining.batching import Batches, Plan
 from arch_hf.pretraining.clips import Clip, Clips, fingerprint_of, write_index
@@ -127,6 +128,7 @@ def killed(args) -> None:
 
 
 def read(args) -> None:
+    keep_freed_memory()  # as a decoding process does
     clips = Clips([args.shards])
     seconds = clips.samples.sum() / 16_000
 

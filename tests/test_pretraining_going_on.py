@@ -19,7 +19,7 @@ from arch_hf.errors import UserError
 from arch_hf.pretraining import checkpoints, loop
 from arch_hf.pretraining.recorder import Recorder
 from arch_hf.pretraining.records import read_rows
-from arch_hf.pretraining.step import judge
+from arch_hf.pretraining.step import judge, take_step
 
 
 @pytest.fixture(autouse=True)
@@ -232,8 +232,34 @@ def test_a_damaged_checkpoint_falls_back_to_the_one_before(undisturbed, tmp_path
         )
     for folder in (out / "checkpoints").glob("step-*"):
         (folder / "sha256.json").unlink()
-    with pytest.raises(UserError, match="no checkpoint is whole"):
-        train(dataclasses.replace(undisturbed, output_dir=out, resume=True))
+    for resume in (True, True, False):  # nor does a second start begin anew where the first one put all aside
+        with pytest.raises(UserError, match="no checkpoint is whole"):
+            train(dataclasses.replace(undisturbed, output_dir=out, resume=resume))
+
+
+def test_centroids_that_are_not_what_was_written_are_refused(undisturbed, tmp_path):
+    if undisturbed.objective != "hubert":
+        pytest.skip("has none")
+    for where in (-3, 20):  # a centroid, and the header
+        out = tmp_path / str(where)
+        shutil.copytree(undisturbed.output_dir, out)
+        data = bytearray((out / "kmeans.safetensors").read_bytes())
+        data[where] ^= 1
+        (out / "kmeans.safetensors").write_bytes(data)
+        with pytest.raises(UserError, match="is damaged: put it back"):
+            train(dataclasses.replace(undisturbed, output_dir=out, resume=True, max_steps=30))
+
+
+def test_a_micro_batch_without_a_usable_clip_counts_nothing(audio, tmp_path, monkeypatch):
+    run = options(audio, tmp_path / "alone", max_steps=3)
+    alone = train(run)
+
+    def with_an_empty_one(training, step, batches, asked):
+        return take_step(training, step, [dataclasses.replace(batches[0], empty=True), *batches], asked)
+
+    monkeypatch.setattr(loop, "take_step", with_an_empty_one)
+    beside = train(dataclasses.replace(run, output_dir=tmp_path / "beside"))
+    assert curve(beside) == curve(alone) and same_weights(beside, alone)
 
 
 def test_an_overflow_of_fp16_lowers_the_loss_scale_and_is_no_divergence(audio, tmp_path, monkeypatch):

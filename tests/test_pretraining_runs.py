@@ -204,10 +204,16 @@ def test_labels_made_once_are_those_made_on_the_fly_away_from_the_edges(prepared
     assert labels(0).dtype == np.uint16 and set(labels(0).tolist()) <= set(range(6))
     files = sorted((cached / "targets").glob("*.npy"))
     before = [path.read_bytes() for path in files]
-    files[0].unlink()  # as if it had been stopped before
-    shutil.rmtree(cached / "checkpoints/step-0000003")
-    train(options(prepared, cached, max_steps=3, cache_targets=True, resume=True))
-    assert [path.read_bytes() for path in files] == before
+    damaged = bytearray(before[0])
+    damaged[-2] ^= 1  # another label
+    for spoil in (
+        files[0].unlink,
+        lambda: files[0].write_bytes(damaged),
+    ):  # stopped before it was written; changed since
+        spoil()
+        shutil.rmtree(cached / "checkpoints/step-0000003", ignore_errors=True)
+        train(options(prepared, cached, max_steps=3, cache_targets=True, resume=True))
+        assert [path.read_bytes() for path in files] == before
     with pytest.raises(UserError, match="--cache_targets wants prepared audio"):
         train(options(audio, tmp_path / "files", max_steps=3, cache_targets=True))
 

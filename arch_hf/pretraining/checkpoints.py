@@ -24,7 +24,7 @@ from arch_hf.pretraining.processes import on_main
 from arch_hf.pretraining.shards import sha256
 from arch_hf.terminal import say
 
-FOLDER, STATE, SUMS = "checkpoints", "state.json", "sha256.json"
+FOLDER, STATE, SUMS, DAMAGED = "checkpoints", "state.json", "sha256.json", "damaged-"
 MODEL, OPTIMIZER = "model.safetensors", "optimizer.safetensors"
 MOMENTS = ("exp_avg", "exp_avg_sq", "step")  # of AdamW
 
@@ -151,12 +151,18 @@ def newest_whole(output_dir: Path, note: Callable[[dict], None]) -> int:
             return step
         say(f"the checkpoint of step {step} is damaged ({problem}): going back to the one before")
         note({"step": step, "event": "damaged checkpoint", "reason": problem})
-        aside = folder.with_name(f"damaged-{folder.name}")
+        aside = folder.with_name(DAMAGED + folder.name)
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(folder, aside)
-    raise UserError(
-        f"{output_dir}: no checkpoint is whole (steps {', '.join(map(str, found))}); begin anew in another --output_dir"
-    )
+    raise UserError(none_whole(output_dir))
+
+
+def none_whole(output_dir: Path) -> str | None:
+    """What to say of a run of which all checkpoints are damaged, or None."""
+    damaged = sorted(path.name.removeprefix(DAMAGED) for path in (output_dir / FOLDER).glob(f"{DAMAGED}*"))
+    if not damaged or checkpoint_steps(output_dir):
+        return None
+    return f"{output_dir}: no checkpoint is whole ({', '.join(damaged)}); begin anew in another --output_dir"
 
 
 def _damage(folder: Path) -> str | None:

@@ -1,5 +1,6 @@
 """The clustering of HuBERT's targets: frames of a share of the audio, heard by all processes, clustered by one."""
 
+import hashlib
 import itertools
 import shutil
 import warnings
@@ -62,10 +63,8 @@ def fit_targets(
 def _fitted(path: Path, fingerprint: str) -> bool:
     if not path.exists():
         return False
-    try:
-        before = read_about(path).get("fingerprint")
-    except SafetensorError:
-        raise UserError(f"{path} is damaged: put it back, or begin anew in another --output_dir") from None
+    read_centroids(path)
+    before = read_about(path).get("fingerprint")
     if before != fingerprint:
         raise UserError(
             f"--resume: the targets of {path.parent} were made of another model (weights {before}, now {fingerprint})"
@@ -133,7 +132,7 @@ def _cluster(parts: Path, recipe: Recipe, seed: int, path: Path, about: dict[str
     sample = np.concatenate([taken[number] for number in sorted(taken)])
     taken.clear()
     centroids = fit_centroids(sample, recipe.clusters, seed, recipe.kmeans_starts)
-    about["frames"] = str(len(sample))
+    about |= {"frames": str(len(sample)), "sha256": _checksum(centroids)}
     aside = path.with_name(f".{path.name}.partial")
     save_file({"centroids": centroids}, aside, metadata=about)
     aside.replace(path)
@@ -172,7 +171,22 @@ def fit_centroids(frames: np.ndarray, clusters: int, seed: int, starts: int) -> 
 
 
 def read_centroids(path: Path) -> torch.Tensor:
-    return torch.from_numpy(load_file(path)["centroids"])
+    """float32 [clusters, dim].
+
+    Raises:
+        UserError: if they are not what was written.
+    """
+    try:
+        centroids, checksum = load_file(path)["centroids"], read_about(path).get("sha256")
+    except (OSError, SafetensorError, KeyError):
+        centroids, checksum = np.zeros(0, np.float32), "none"
+    if checksum and checksum != _checksum(centroids):  # a file of arch-hf 0.1 has none
+        raise UserError(f"{path} is damaged: put it back, or begin anew in another --output_dir")
+    return torch.from_numpy(centroids)
+
+
+def _checksum(centroids: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(centroids).tobytes()).hexdigest()
 
 
 def read_about(path: Path) -> dict[str, str]:
@@ -184,7 +198,7 @@ def read_about(path: Path) -> dict[str, str]:
 def describe(path: Path) -> str:
     """The clustering in words."""
     about = read_about(path)
-    clusters = len(load_file(path)["centroids"])
+    clusters = len(read_centroids(path))
     return (
         f"{clusters} k-means clusters of {int(about['frames']):,} frames of {about['frames_of']}, "
         f"drawn from {about['hours']} h ({about['share']} of the audio)"

@@ -20,10 +20,11 @@ from arch_hf.pretraining.clips import Clips
 from arch_hf.pretraining.loading import make_loader
 from arch_hf.pretraining.processes import on_main
 from arch_hf.pretraining.recipes import SAMPLING_RATE
+from arch_hf.pretraining.shards import sha256
 from arch_hf.pretraining.targets import ClusterTargets
 from arch_hf.progress import progress_bar
 
-FOLDER = "targets"
+FOLDER, SUM = "targets", ".sha256"
 _OPEN = 64
 BATCH_SECONDS = 90.0
 
@@ -97,8 +98,10 @@ def _path(folder: Path, block: int) -> Path:
 
 
 def _is_whole(folder: Path, clips: Clips, block: int) -> bool:
+    path = _path(folder, block)
     try:
-        return np.load(_path(folder, block), mmap_mode="r").shape == (_starts(clips, block)[-1],)
+        sound = sha256(path) == path.with_suffix(SUM).read_text()
+        return sound and np.load(path, mmap_mode="r").shape == (_starts(clips, block)[-1],)
     except (OSError, ValueError):
         return False
 
@@ -150,4 +153,5 @@ def _label_block(block: int, label: ClusterTargets, clips: Clips, folder: Path, 
                 labels[starts[number - first] : starts[number - first + 1]] = row
     aside = folder / f".{block:06d}.partial.npy"
     np.save(aside, labels)
+    write_atomically(_path(folder, block).with_suffix(SUM), sha256(aside).encode())
     aside.replace(_path(folder, block))

@@ -7,7 +7,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from arch_hf.distributed import n_cores
-from arch_hf.embedding.workers import end_with_parent
+from arch_hf.embedding.workers import end_with_parent, keep_freed_memory
 from arch_hf.pretraining.batching import Batches, MicroBatch, Planned
 from arch_hf.pretraining.clips import Clips
 from arch_hf.pretraining.recipes import Recipe
@@ -48,8 +48,9 @@ def make_loader(dataset, sampler: Iterable, workers: int) -> DataLoader:
 
 
 def begin_worker(worker: int) -> None:
-    """A decoding process goes on while the training process saves its last checkpoint, and ends with it."""
+    """A decoding process goes on while the training process saves its last checkpoint, and ends with it. Clip after clip fits into the same memory."""
     for name in ("SIGTERM", "SIGUSR1", "SIGINT"):
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
     end_with_parent(worker)
+    keep_freed_memory()

@@ -56,6 +56,8 @@ def open_run(options: Options, start: dict) -> Run:
         raise UserError(
             f"{out} holds checkpoints without a {RECORD} that this version reads: give another --output_dir"
         )
+    if reason := checkpoints.none_whole(out):
+        raise UserError(reason)
     if not going_on and (out / "config.json").exists():
         raise UserError(f"{out} already holds a model: give another --output_dir")
     if going_on and not options.resume:

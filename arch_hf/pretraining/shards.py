@@ -35,6 +35,8 @@ _HEADER = 512  # bytes before a member's data in a tar file, as long as its name
 def encode(samples: np.ndarray) -> bytes:
     """Samples in [-1, 1] at 16 kHz as 16-bit FLAC. What is beyond is clipped.
 
+    At FLAC's least compression, which is decoded fastest, in every epoch, and makes shards a tenth larger.
+
     Examples:
         >>> sound = np.array([0, 0.5, -1, 1.5], dtype=np.float32)
         >>> soundfile.read(io.BytesIO(encode(sound)))[0].tolist()
@@ -42,7 +44,7 @@ def encode(samples: np.ndarray) -> bytes:
     """
     whole = np.clip(np.rint(samples * 32768.0), -32768, 32767).astype(np.int16)
     out = io.BytesIO()
-    soundfile.write(out, whole, SAMPLING_RATE, format="FLAC", subtype="PCM_16")
+    soundfile.write(out, whole, SAMPLING_RATE, format="FLAC", subtype="PCM_16", compression_level=0)
     return out.getvalue()
 
 

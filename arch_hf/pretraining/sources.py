@@ -15,6 +15,7 @@ import numpy as np
 import soundfile
 
 from arch_hf.audio import audio_info, load_audio
+from arch_hf.data.tree import walk
 from arch_hf.errors import AudioError, UserError
 from arch_hf.pretraining.recipes import SAMPLING_RATE
 from arch_hf.progress import progress_bar
@@ -82,16 +83,11 @@ def find_files(
 def _audio_files(folder: str, flag: str, several: bool) -> Iterator[tuple[str, str]]:
     if not Path(folder).is_dir():
         raise UserError(f"{flag} {folder}: no such folder")
-    base = os.path.dirname(os.path.abspath(folder)) if several else os.path.abspath(folder)
-    for root, folders, names in os.walk(os.path.abspath(folder), followlinks=True):
-        above = {os.path.realpath(parent) for parent in (root, *map(str, Path(root).parents))}
-        folders[:] = [
-            name for name in folders if os.path.realpath(os.path.join(root, name)) not in above
-        ]  # a link in a circle
-        for name in names:
-            if os.path.splitext(name)[1].lower() in EXTENSIONS and not name.startswith("."):
-                path = os.path.join(root, name)
-                yield path, os.path.relpath(path, base)
+    whole = os.path.abspath(folder)
+    before = f"{os.path.basename(whole)}/" if several else ""
+    for name, entry in walk(Path(whole)):
+        if os.path.splitext(name)[1].lower() in EXTENSIONS:
+            yield entry.path, before + name
 
 
 def measure(files: list[str], min_seconds: float) -> list[float | str]:
