@@ -154,7 +154,7 @@ def newest_whole(output_dir: Path, note: Callable[[dict], None]) -> int:
         aside = folder.with_name(DAMAGED + folder.name)
         shutil.rmtree(aside, ignore_errors=True)
         os.replace(folder, aside)
-    raise UserError(none_whole(output_dir))
+    raise UserError(none_whole(output_dir) or f"{output_dir}: no checkpoint is whole")
 
 
 def none_whole(output_dir: Path) -> str | None:
