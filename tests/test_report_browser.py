@@ -152,6 +152,27 @@ def test_page_in_a_browser(tmp_path, size):
     assert seen["wider"] <= 0 and seen["injected"] == 0 and seen["requests"] == 0
 
 
+FLAT = """
+document.getElementById("tab-intervals").click();
+document.getElementById("interval-corpus").value = 0;
+document.getElementById("interval-corpus").dispatchEvent(new Event("change"));
+const row = state.view.rows.find((row) => !row[ROW.published]);
+const seen = { errors: problems, intervals: document.getElementById("intervals").textContent, tip: explain(row, state.view.columns[0], row[ROW.cells][0]) };
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+def test_an_interval_without_width_says_that_it_holds_for_these_clips_alone(tmp_path):
+    path = tmp_path / "results" / "esc50.json"
+    write_result(path, "me/perfect", "esc50", 1.0, "arch-v1", -1)
+    result = json.loads(path.read_text())
+    result["metrics"]["accuracy"]["ci95"] = [1.0, 1.0]
+    path.write_text(json.dumps(result))
+    seen = drive(TEXT_FORMATS["html"](load_board(path.parent)), FLAT, tmp_path)
+    assert seen["errors"] == [] and "100.00 to 100.00 (these clips alone)" in seen["intervals"]
+    assert "it holds for these clips alone" in str(seen["tip"])
+
+
 def write_result(path: Path, name: str, corpus: str, score: float, protocol: str, layer: int) -> None:
     path.parent.mkdir(exist_ok=True)
     classes = [{"class": name, "n_test": 9, "recall": 0.9}, {"class": "dog", "n_test": 9, "recall": 0.4}]

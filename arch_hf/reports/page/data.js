@@ -86,6 +86,7 @@ const isDecided = (cell) => !known(cell[CELL.uncertainty]) || Math.abs(cell[CELL
 function explain(row, column, cell) {
   const lines = [`${rowLabel(row)}, ${column[COLUMN.title]}: ${two(cell[CELL.score])}% ${metricName(column)}`];
   if (known(cell[CELL.low])) lines.push(`95% interval ${two(cell[CELL.low])} to ${two(cell[CELL.high])}`);
+  if (known(cell[CELL.low]) && cell[CELL.low] === cell[CELL.high]) lines.push("The interval has no width, as all clips went alike: it holds for these clips alone");
   if (known(cell[CELL.fewUnits])) lines.push(`drawn from ${cell[CELL.fewUnits]} units alone, too few to say how far others would move the score`);
   if (row[ROW.published]) lines.push("As published; the paper states no interval");
   if (spread(cell)) lines.push(`Standard deviation ${spread(cell)}`);

@@ -24,7 +24,8 @@ function drawIntervals() {
     const track = make("span", { class: "track", "aria-hidden": "true" });
     if (known(cell[CELL.low])) track.append(make("span", { class: "range", style: `left:${place(cell[CELL.low])};right:calc(100% - ${place(cell[CELL.high])})` }));
     track.append(make("span", { class: row[ROW.published] ? "dot ring" : "dot", style: `left:${place(cell[CELL.score])}` }));
-    const interval = known(cell[CELL.low]) ? `${two(cell[CELL.low])} to ${two(cell[CELL.high])}${known(cell[CELL.fewUnits]) ? ` (${cell[CELL.fewUnits]} units, too few)` : ""}` : "–";
+    const remark = cell[CELL.low] === cell[CELL.high] ? " (these clips alone)" : known(cell[CELL.fewUnits]) ? ` (${cell[CELL.fewUnits]} units, too few)` : "";
+    const interval = known(cell[CELL.low]) ? `${two(cell[CELL.low])} to ${two(cell[CELL.high])}${remark}` : "–";
     const score = two(cell[CELL.score]) + (known(cell[CELL.caveat]) ? "†" : "");
     const spreads = [CELL.stdFolds, CELL.stdSeeds].map((field) => make("td", { class: "wide" }, known(cell[field]) ? two(cell[field]) : "–"));
     const few = shots.map((count) => (cell[CELL.shots] ?? []).find(([other]) => other === count)).map((found) => make("td", { class: "wide" }, found ? `${two(found[1])} ± ${two(found[2])}` : "–"));
