@@ -44,8 +44,8 @@ class Entry:
 
     @property
     def is_plain(self) -> bool:
-        """Whether it is in float32, and of the columns that everybody would take: what a leaderboard compares."""
-        return not {"dtype", "options"} & self.args.keys()
+        """Whether it is in float32, by the protocol's own probe, and of the columns that everybody would take: what a leaderboard compares."""
+        return not {"dtype", "probe", "options"} & self.args.keys()
 
     @property
     def eval_file(self) -> str:
@@ -55,7 +55,7 @@ class Entry:
         """The entry of a file in `.eval_results`."""
         args = self.args
         low, high = args.get("ci95", (None, None))
-        notes = f"protocol {args['protocol']} version {args['protocol_version']}, linear probe on frozen embeddings"
+        notes = f"protocol {args['protocol']} version {args['protocol_version']}, {args.get('probe', 'linear')} probe on frozen embeddings"
         notes += f", 95% interval {low:.4f} to {high:.4f}" if low is not None else ""
         notes += f", model revision {args['revision']}" if "revision" in args else ""
         notes += f", incomplete: {args['incomplete']}" if "incomplete" in args else ""
@@ -217,11 +217,22 @@ def _args(result: Result) -> dict[str, Any]:
         "identity": result.identity,
         "ci95": list(result.headline.ci95) if result.headline.ci95 else None,
         "incomplete": result.caveat,
-        "options": result.dataset.options or None,
-    }
-    dtype = result.environment.get("dtype")
-    args["dtype"] = dtype if dtype != "float32" else None
+    } | _beyond_plain(result)
     return {key: value for key, value in args.items() if value is not None}
+
+
+def _beyond_plain(result: Result) -> dict[str, Any]:
+    """What was asked beyond the plain case: all that the name of the result's file says, but for what stands elsewhere in an entry (corpus,
+    configuration, protocol, seeds, revision)."""
+    protocol, dtype = result.protocol, result.environment.get("dtype")
+    return {
+        "probe": None if protocol.get("probe", "linear") == "linear" else protocol["probe"],
+        "shots": protocol.get("shots"),
+        "also": protocol.get("also"),
+        "limit": result.dataset.limit,
+        "options": result.dataset.options or None,
+        "dtype": None if dtype == "float32" else dtype,
+    }
 
 
 def task_id(corpus: str, protocol: str) -> str:
