@@ -9,7 +9,7 @@ main process alone writes results and prints.
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
@@ -26,7 +26,17 @@ from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus
 from arch_hf.embedding.interface import AnyEncoder, WrappedEncoder
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
-from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, Job, as_fields, by_model, jobs_for, texts_of, with_options
+from arch_hf.job import (
+    BASELINE_MODEL,
+    DEFAULT_MODEL,
+    CorpusRun,
+    Job,
+    as_fields,
+    by_model,
+    jobs_for,
+    texts_of,
+    with_options,
+)
 from arch_hf.probing.record import Scores
 from arch_hf.probing.scoring import score_layers, score_vectors
 from arch_hf.probing.splits import plan_folds
@@ -42,19 +52,6 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
     from arch_hf.job import JobOptions
-
-
-@dataclass(frozen=True)
-class CorpusRun:
-    """What became of one corpus in one job: a result per layer with the file of each, or the error that stopped it; `notes` are for the
-    reader. Where the model could not be used, `corpus` is None."""
-
-    job: Job
-    corpus: str | None
-    results: tuple[Result, ...] = ()
-    paths: tuple[Path, ...] = ()
-    error: UserError | None = None
-    notes: tuple[str, ...] = ()
 
 
 def evaluate_model(
@@ -180,7 +177,7 @@ def run_corpus(
                 notes = tuple(corpus.notes)
             baseline = None if job.model_id == BASELINE_MODEL else baselines.result(job, corpus)
             run = evaluate_corpus(job, encoder, corpus, layers, ranks, baseline, coming=jobs[number + 1 :])
-            run = replace(run, corpus=name, notes=(*notes, *run.notes))
+            run = replace(run, corpus=name, notes=notes, named_files=tuple(corpus.named_files))
             ranks.wait()  # nobody begins the next before all have ended this one
         except Exception as error:
             run = CorpusRun(job, name, error=ranks.tell(error))
@@ -221,7 +218,7 @@ def evaluate_corpus(
     questions = ask(job, encoder, corpus, layers, baseline)
     ranks.agree("model and data", tuple(question.identity for question in questions.values()))
     answers = ranks.on_main(partial(stored_answers, job, questions))
-    notes: list[str] = []
+    moved: list[str] = []
     todo = [layer for layer in layers if layer not in answers]
     if todo:
         others = [settings_for(other, corpus, layers) for other in coming]
@@ -241,12 +238,12 @@ def evaluate_corpus(
             answers[layer], note = ranks.on_main(
                 partial(file_answer, questions[layer], answer, content, job.output_dir)
             )
-            notes += [note] if note else []
+            moved += [note] if note else []
     results = with_layer_curve({layer: answers[layer] for layer in layers})
     changed = [(questions[layer], result) for layer, result in results.items() if result != answers[layer]]
     ranks.on_main(partial(rewrite, changed, job.output_dir))
     paths = tuple(question.path(job.output_dir) for question in questions.values())
-    return CorpusRun(job, corpus.id, tuple(results.values()), paths, notes=tuple(notes))
+    return CorpusRun(job, corpus.id, tuple(results.values()), paths, moved=tuple(moved))
 
 
 def stored_answers(job: Job, questions: dict[int, Question]) -> dict[int, Result]:

@@ -16,9 +16,9 @@ from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
 from arch_hf.errors import UserError, all_of
 from arch_hf.files import default_cache_dir
 from arch_hf.names import public_name
-from arch_hf.probing.protocols import Protocol, get_protocol, has_seeds
+from arch_hf.probing.protocols import Probes, Protocol, get_protocol, has_seeds
 from arch_hf.probing.record import KINDS
-from arch_hf.probing.scoring import Probes
+from arch_hf.results.result import Result
 
 DEFAULT_MODEL = "logmel"
 BASELINE_MODEL = "mfcc"
@@ -178,6 +178,24 @@ class Job:
         """The columns and splits that were named instead of told from the data."""
         options = {key: value for key, value in self.dataset_options.items() if key != "config"}
         return {key.removesuffix("_column"): str(value) for key, value in sorted(options.items())}
+
+
+@dataclass(frozen=True)
+class CorpusRun:
+    """What became of one corpus in one job: a result per layer with the file of each, or the error that stopped it.
+
+    `notes` are for the reader, of the corpus; `moved` of results that made room for these. `named_files` are the audio files that the dataset
+    names by path. Where the model could not be used, `corpus` is None.
+    """
+
+    job: Job
+    corpus: str | None
+    results: tuple[Result, ...] = ()
+    paths: tuple[Path, ...] = ()
+    error: UserError | None = None
+    notes: tuple[str, ...] = ()
+    moved: tuple[str, ...] = ()
+    named_files: tuple[str, ...] = ()
 
 
 def texts_of(what: str, values: Any) -> tuple[str, ...]:

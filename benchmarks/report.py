@@ -26,7 +26,7 @@ from arch_hf.reports.columns import TWELVE
 from arch_hf.reports.plots import draw_files, planned_plots
 from arch_hf.results import result as results
 from arch_hf.results import schema1
-from arch_hf.results.folder import predictions_path
+from arch_hf.results.answer import predictions_path
 
 N_CLASSES = dict(zip((column.key for column in TWELVE), (50, 10, 200, 6, 8, 50, 11, 8, 8, 10, 77, 7), strict=True))
 N_FOLDS = {"esc50": 5, "us8k": 10, "vivae": 11, "audio_mnist": 5, "emovo": 6}

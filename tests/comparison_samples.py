@@ -7,7 +7,7 @@ from safetensors.numpy import save_file
 
 from arch_hf.probing.record import Score
 from arch_hf.probing.statistics import TestSet, jackknife
-from arch_hf.results.folder import predictions_path
+from arch_hf.results.answer import predictions_path
 from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 
 

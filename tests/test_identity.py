@@ -36,7 +36,8 @@ from arch_hf.job import Job
 from arch_hf.names import public_name
 from arch_hf.probing import protocols
 from arch_hf.probing.record import Score
-from arch_hf.results.folder import predictions_path, result_paths
+from arch_hf.results.answer import predictions_path
+from arch_hf.results.folder import result_paths
 from arch_hf.results.question import Question
 from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 

@@ -15,10 +15,11 @@ from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.probing.record import Run, Score
 from arch_hf.results import filing
+from arch_hf.results.answer import predictions_path, read_predictions
 from arch_hf.results.filing import file_answer, find_answer, make_room, rewrite
-from arch_hf.results.folder import predictions_path, read_results, result_paths
+from arch_hf.results.folder import read_results, result_paths
 from arch_hf.results.layers import with_layer_curve
-from arch_hf.results.predictions import PredictedClips, read_predictions
+from arch_hf.results.predictions import PredictedClips
 from arch_hf.results.question import Question
 from arch_hf.results.result import DatasetFacts, ModelFacts, Result
 

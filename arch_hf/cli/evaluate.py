@@ -3,7 +3,7 @@
 import itertools
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from arch_hf.cli.parser import positive, whole_number
@@ -160,16 +160,25 @@ def check(args) -> None:
 
 def run(args) -> int:
     check_writable(Path(args.output_dir))
-    from arch_hf.distributed import Ranks
+    from arch_hf.cli.asked_before import AskedBefore
 
     jobs = jobs_of(args)
+    asked = AskedBefore.of(args, jobs)
+    if asked is not None and (answers := asked.answers()) is not None:
+        return int(not _tell(answers, say)[1])
+    from arch_hf.distributed import Ranks
+    from arch_hf.evaluate import run_jobs
+
     ranks = Ranks.launched(args.device)
     if args.dry_run:
         return _dry_run(jobs, ranks)
     if args.push_to_hub and ranks.is_main:
         _warn_before_push(dict.fromkeys(job.shown_name for job in jobs))
     try:
-        pushable, good = _run_and_tell(jobs, ranks)
+        runs = run_jobs(jobs, ranks)
+        if asked is not None and ranks.size == 1:
+            runs = asked.noting(runs)
+        pushable, good = _tell(runs, say if ranks.is_main else (lambda *_, **__: None))
     finally:
         ranks.end()
     if ranks.is_main:
@@ -177,16 +186,13 @@ def run(args) -> int:
     return int(not good)
 
 
-def _run_and_tell(jobs, ranks) -> tuple[list[str], bool]:
-    """Run the jobs and say what comes of each; returns the names of the models that have results, and whether all went well."""
-    from arch_hf.evaluate import run_jobs
-
-    tell = say if ranks.is_main else (lambda *_, **__: None)
+def _tell(all_runs: Iterable, tell: Callable[..., None]) -> tuple[list[str], bool]:
+    """Say what comes of each run; returns the names of the models that have results, and whether all went well."""
     pushable, good = [], True
-    for _, runs in itertools.groupby(run_jobs(jobs, ranks), key=lambda run: run.job.model_id):
+    for _, runs in itertools.groupby(all_runs, key=lambda run: run.job.model_id):
         by_protocol: dict[str, list] = {}
         for run in runs:
-            for note in run.notes:
+            for note in (*run.notes, *run.moved):
                 tell(f"note: {note}", file=sys.stderr)
             if run.error:
                 where = [run.corpus] if run.corpus else []

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -138,8 +139,13 @@ class CorpusData:
 
     def audio_key(self) -> str | None:
         """What changes when the audio of any clip may have: the dataset's own files, and those that it names by path."""
+        return index_key(fingerprint_of(self.clips), [(path, state_of_file(path)) for path in self.named_files])
+
+    @property
+    def named_files(self) -> list[str]:
+        """The audio files that the clips name by path and do not hold; none of a stream."""
         named = () if self.stream is not None else _named_files(self.clips)
-        return index_key(fingerprint_of(self.clips), [(path, state_of_file(path, self.base)) for path in named])
+        return [os.path.join(self.base or "", path) for path in named]
 
     def check_source(self) -> None:
         """See that the files of a prepared folder are what `prepare` wrote.

@@ -8,7 +8,7 @@ from arch_hf.data.custom.options import ReadingOptions
 from arch_hf.data.custom.raw import Findings, RawDataset
 from arch_hf.data.hub import open_repo
 from arch_hf.data.official.aside import old_copies
-from arch_hf.data.registry import CORPUS_NAMES, unknown_corpus
+from arch_hf.data.registry import CORPUS_NAMES, candidate_folders, unknown_corpus
 from arch_hf.errors import UserError
 
 
@@ -26,14 +26,9 @@ def locate(
         UserError: if there is none, or it cannot be read.
     """
     short = name.removeprefix("arch/")
-    folders = [Path(name)]
-    if short in CORPUS_NAMES:
-        folders = [Path("arch") / short]
-    if data_dir is not None:
-        if not os.path.isdir(data_dir):
-            raise UserError(f"--data_dir {data_dir}: no such folder")
-        folders.insert(0, Path(data_dir) / (short if short in CORPUS_NAMES else name))
-    for folder in folders:
+    if data_dir is not None and not os.path.isdir(data_dir):
+        raise UserError(f"--data_dir {data_dir}: no such folder")
+    for folder in candidate_folders(name, data_dir):
         if os.path.isdir(folder):  # which a name too long for a folder is not
             return open_folder(folder, options, streaming)
         if os.path.isfile(folder):

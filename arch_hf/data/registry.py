@@ -29,6 +29,19 @@ CORPUS_NAMES = (
 SYNTHETIC_NAMES = ("synthetic_events", "synthetic_music", "synthetic_speech")
 
 
+def candidate_folders(name: str, data_dir: str | Path | None) -> list[Path]:
+    """Where a dataset of this name is looked for before the Hub: the first of these that is there is it.
+
+    Examples:
+        >>> [path.as_posix() for path in candidate_folders("esc50", "sounds")]
+        ['sounds/esc50', 'arch/esc50']
+    """
+    short = name.removeprefix("arch/")
+    known = short in CORPUS_NAMES
+    below = [] if data_dir is None else [Path(data_dir) / (short if known else name)]
+    return [*below, Path("arch") / short if known else Path(name)]
+
+
 def get_corpus(name: str) -> Corpus:
     """The facts of a corpus: one of the twelve, a synthetic one, or a file `path/to/mycorpus.py` that defines CORPUS.
 

@@ -179,11 +179,11 @@ def identity_of_files(path: str) -> str | None:
     folder = Path(path)
     if not folder.is_dir():
         return None
-    files = [(file, file.stat()) for file in sorted(folder.rglob("*")) if file.is_file()]
-    dates = [(file.relative_to(folder).as_posix(), stat.st_size, stat.st_mtime_ns) for file, stat in files]
+    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
+    dates = [(file.relative_to(folder).as_posix(), state_of_file(str(file))) for file in files]
     named: list = [
         (name, state_of_file(name, str(folder)))
-        for file, _ in files
+        for file in files
         if file.suffix == ".parquet"
         for name in _named_files(file)
     ]

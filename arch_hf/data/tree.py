@@ -48,10 +48,14 @@ def _walk(folder: str, prefix: str, above: tuple[str, ...], look: Callable) -> I
             yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, real), look)
 
 
-def state_of_file(path: str, base: str | None = None) -> tuple[int, int] | None:
-    """Size and date of a file, by which a change is told; None if it is not there. Relative paths start from `base`."""
+def state_of_file(path: str, base: str | None = None) -> tuple[int, int, int] | None:
+    """Size and dates of a file, by which a change is told; None if it is not there. Relative paths start from `base`.
+
+    The date of its last change of any kind is among them: nobody can set it, while another file may be put in its place with the size and the
+    date of this one (`mv`, `cp -p`: all clips of an archive often share both).
+    """
     try:
         status = os.stat(os.path.join(base or "", path))
     except (OSError, ValueError):
         return None
-    return status.st_size, status.st_mtime_ns
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns

@@ -149,6 +149,31 @@ class Protocol:
         return {key: [*value] if isinstance(value, tuple) else value for key, value in block.items()}
 
 
+@dataclass(frozen=True)
+class Probes:
+    """Which probes are trained on each fold.
+
+    `probe` is "linear" (the protocol's), "knn" or "weighted_sum"; `seeds` how many with the seeds 0, 1, ... (of arch-v1's linear one: the others have
+    nothing random); `shots` also trains the linear one on so many clips per class.
+    """
+
+    probe: str = "linear"
+    seeds: int = 3
+    shots: tuple[int, ...] = ()
+
+    def __post_init__(self):
+        if self.probe not in PROBES:
+            raise UserError(f"unknown --probe {self.probe!r}: choose one of {', '.join(PROBES)}")
+        if self.seeds < 1:
+            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
+        if self.shots and (self.probe != "linear" or min(self.shots) < 1):
+            raise UserError("--shots takes numbers of clips per class, 1 or more, and goes with --probe linear")
+
+    def seeds_under(self, protocol: Protocol) -> range:
+        """The seeds of a fold's probes: one, where nothing is random."""
+        return range(self.seeds if has_seeds(protocol.training_of(self.probe)) else 1)
+
+
 SEED = 42  # of every random split: the paper's
 
 PROTOCOLS: Mapping[str, Protocol] = {

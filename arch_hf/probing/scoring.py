@@ -1,7 +1,6 @@
 """From embeddings to the scores of one corpus: train the probes, test them, put all runs together."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from itertools import chain
 
 import msgspec
@@ -13,7 +12,7 @@ from arch_hf.probing import few_shot
 from arch_hf.probing.adamw import ProbeData, apply_probe, train_probes
 from arch_hf.probing.knn import knn
 from arch_hf.probing.logistic import Layers
-from arch_hf.probing.protocols import PROBES, AdamW, LogisticRegression, Protocol, has_seeds
+from arch_hf.probing.protocols import AdamW, LogisticRegression, Probes, Protocol
 from arch_hf.probing.record import Score, Scores
 from arch_hf.probing.strict import fit_and_test
 from arch_hf.probing.summary import few_shot_scores, summarise
@@ -25,31 +24,6 @@ LAYER_BYTES = (
 )  # embeddings of the layers that are on the device together (strict holds them in double precision)
 
 Predictions = dict[str, np.ndarray]
-
-
-@dataclass(frozen=True)
-class Probes:
-    """Which probes are trained on each fold.
-
-    `probe` is "linear" (the protocol's), "knn" or "weighted_sum"; `seeds` how many with the seeds 0, 1, ... (of arch-v1's linear one: the others have
-    nothing random); `shots` also trains the linear one on so many clips per class.
-    """
-
-    probe: str = "linear"
-    seeds: int = 3
-    shots: tuple[int, ...] = ()
-
-    def __post_init__(self):
-        if self.probe not in PROBES:
-            raise UserError(f"unknown --probe {self.probe!r}: choose one of {', '.join(PROBES)}")
-        if self.seeds < 1:
-            raise UserError(f"--seeds is {self.seeds}: give the number of probe seeds, 1 or more")
-        if self.shots and (self.probe != "linear" or min(self.shots) < 1):
-            raise UserError("--shots takes numbers of clips per class, 1 or more, and goes with --probe linear")
-
-    def seeds_under(self, protocol: Protocol) -> range:
-        """The seeds of a fold's probes: one, where nothing is random."""
-        return range(self.seeds if has_seeds(protocol.training_of(self.probe)) else 1)
 
 
 def score_layers(

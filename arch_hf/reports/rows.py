@@ -5,8 +5,9 @@ from pathlib import Path
 
 from arch_hf.probing.estimate import Estimate
 from arch_hf.reports.columns import DOMAINS, TWELVE_KEYS, Column
+from arch_hf.results.answer import predictions_path
 from arch_hf.results.benchmark import BenchmarkScore
-from arch_hf.results.folder import Filed, layer_name, predictions_path
+from arch_hf.results.folder import Filed, layer_name
 from arch_hf.results.result import Result
 
 MOST_COMPARED = 24  # models in pairs: a page that holds more would be large, and slow to make

@@ -10,29 +10,15 @@ from filelock import FileLock
 
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
-from arch_hf.results.folder import SUPERSEDED, predictions_path
-from arch_hf.results.predictions import read_predictions
+from arch_hf.results.answer import predictions_path, read_answer
+from arch_hf.results.folder import SUPERSEDED
 from arch_hf.results.question import Question
 from arch_hf.results.result import Result
 
 
 def find_answer(question: Question, output_dir: str | Path) -> Result | None:
-    """The complete result that lies in the question's place already, if it answers this very question, and the predictions beside it, where
-    there are any, are its own."""
-    path = question.path(output_dir)
-    try:
-        result = Result.read(path)
-        read_predictions(path, result)
-    except FileNotFoundError:
-        pass  # who needs no comparison may remove the predictions
-    except UserError:
-        return None  # none, damaged or of somebody else: it is computed, and what lies there is kept aside
-    same = (result.identity, result.model.id, result.dataset.id) == (
-        question.identity,
-        question.model.id,
-        question.dataset.id,
-    )
-    return result if same and result.complete else None
+    """The complete result that lies in the question's place already, if it answers this very question."""
+    return read_answer(question.path(output_dir), question.identity, question.model.id, question.dataset.id)
 
 
 def file_answer(

@@ -9,7 +9,6 @@ from arch_hf.results.result import ModelFacts, Result
 from arch_hf.results.rows import is_rows, read_rows
 
 BENCHMARK_SUFFIX = ".benchmark.json"  # of the scores of other benchmarks (see `arch_hf.results.benchmark`)
-PREDICTIONS = ".predictions.safetensors"
 SUPERSEDED = ".was-"  # in the name of a result in whose place another question was answered
 
 
@@ -26,15 +25,6 @@ def result_paths(folder: str | Path) -> list[Path]:
     """
     paths = sorted(Path(folder).rglob("*.json"))
     return [path for path in paths if SUPERSEDED not in path.name and not path.name.endswith(BENCHMARK_SUFFIX)]
-
-
-def predictions_path(result_path: str | Path) -> Path:
-    """
-    Examples:
-        >>> predictions_path("results/me__model/esc50.json").as_posix()
-        'results/me__model/esc50.predictions.safetensors'
-    """
-    return Path(result_path).with_suffix(PREDICTIONS)
 
 
 class Filed(NamedTuple):

@@ -12,31 +12,10 @@ from safetensors.numpy import load
 
 from arch_hf.errors import UserError
 from arch_hf.probing.statistics import TestSet
-from arch_hf.results.folder import predictions_path
+from arch_hf.results.answer import predictions_path, read_predictions
 from arch_hf.results.result import Result
 
 ARRAYS = ("clip", "fold", "unit", "target", "scores")  # as `arch_hf.probing.summary` makes them
-
-
-def read_predictions(result_path: str | Path, result: Result) -> bytes:
-    """The content of the predictions file beside a result.
-
-    Raises:
-        FileNotFoundError: there is none.
-        UserError: it cannot be read, or is of another run than the result.
-    """
-    path = predictions_path(result_path)
-    try:
-        content = path.read_bytes()
-    except FileNotFoundError:
-        raise
-    except OSError as error:
-        raise UserError(f"{path} cannot be read ({error.strerror}): evaluate again with --overwrite") from None
-    if result.predictions_sha256 not in (None, hashlib.sha256(content).hexdigest()):  # schema 1 did not say
-        raise UserError(
-            f"{path} is damaged, or of another run than {Path(result_path).name}: evaluate again with --overwrite"
-        )
-    return content
 
 
 class PredictedClips:

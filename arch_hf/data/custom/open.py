@@ -19,6 +19,7 @@ from arch_hf.data.custom.raw import RawDataset, shown
 from arch_hf.data.official.archives import extract_all
 from arch_hf.data.official.prepared import read_facts
 from arch_hf.data.streaming import first_line, identity_of_files, open_stream
+from arch_hf.data.tree import state_of_file
 from arch_hf.errors import UserError
 
 ARCHIVE = re.compile(r"\.(zip|tar|tar\.gz|tgz)$", re.IGNORECASE)
@@ -148,8 +149,7 @@ def _own_cache(identity: str) -> str:
 
 
 def _file_identity(paths: list[Path]) -> str:
-    stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in sorted(paths)]
-    return Hasher.hash(stats)
+    return Hasher.hash([(str(path.resolve()), state_of_file(str(path))) for path in sorted(paths)])
 
 
 def _describes_itself(folder: Path) -> bool:

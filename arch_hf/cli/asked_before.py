@@ -1,0 +1,174 @@
+"""The same question asked again, answered from the results on disk before anything is imported that only computing needs.
+
+A run that leaves a complete answer to all that it was asked notes, beside the cache, which results these are, and a digest of everything that it
+was asked of: the flags, the environment, the installed packages, and the state of every file of the package, the models and the datasets.
+While all of it is as it was, the results are read back, and checked as ever. Anything else, and whatever no file tells (the Hub, which may
+have moved on; a model's own code; audio outside of a dataset's folder), goes the ordinary way, which compares weights and clips themselves.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import re
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+from huggingface_hub import constants
+
+from arch_hf.data.registry import SYNTHETIC_NAMES, candidate_folders
+from arch_hf.data.tree import state_of_file, walk
+from arch_hf.errors import UserError
+from arch_hf.files import shipped, write_atomically
+from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, CorpusRun, Job
+from arch_hf.results.answer import read_answer
+from arch_hf.results.layers import with_layer_curve
+
+# Flags with which there is more to do than to answer, or more to look at than files.
+_NOT_WITH = ("dry_run", "push_to_hub", "results_dataset", "overwrite", "streaming", "suite", "trust_remote_code")
+# Variables of a terminal and a shell, which no number depends on.
+_OF_TERMINALS = re.compile(r"_|PWD|OLDPWD|SHLVL|TERM.*|COLUMNS|LINES|SSH_.*|TMUX.*|WINDOWID|XDG_SESSION.*|PYTEST_.*")
+_PACKAGES = (".dist-info", ".egg-info", ".egg-link", ".pth")
+_TEXTS = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".yaml", ".yml")  # small files that say what others are
+_LARGEST_TEXT = 1 << 20
+_MOST_FILES = 100_000  # with more, looking at each takes longer than it saves
+
+
+class _Noted(msgspec.Struct, frozen=True):
+    """Which results answered one corpus of one job: of each the path and the identity of its question."""
+
+    job: int
+    corpus: str
+    notes: tuple[str, ...]
+    model_id: str
+    dataset_id: str
+    paths: tuple[str, ...]
+    identities: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AskedBefore:
+    """What one command asks: `note` is the file in which its answers are noted, `places` the files and folders that it is asked of, `around` what
+    surrounds it, `state` the digest of all of it, `files` those in the places."""
+
+    jobs: Sequence[Job]
+    note: Path
+    places: tuple[Path, ...]
+    around: str
+    state: str
+    files: frozenset[str]
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, jobs: Sequence[Job]) -> "AskedBefore | None":
+        """What the flags ask; None where files alone do not tell whether the answer is still the same."""
+        places = None if any(getattr(args, flag) for flag in _NOT_WITH) else _places(jobs)
+        if places is None:
+            return None
+        asked = json.dumps([vars(args), os.getcwd()], sort_keys=True, default=lambda value: type(value).__name__)
+        note = jobs[0].cache / "asked_before" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+        around = _surroundings()
+        found = _look(places, around)
+        return None if found is None else cls(jobs, note, places, around, *found)
+
+    def answers(self) -> list[CorpusRun] | None:
+        """The answers, if they were noted and are whole."""
+        with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
+            state, digest, content = self.note.read_bytes().split(b"\n", 2)
+            if state.decode() == self.state and digest.decode() == hashlib.sha256(content).hexdigest():
+                runs = [self._read(noted) for noted in msgspec.json.decode(content, type=list[_Noted])]
+                return [run for run in runs if run] if all(runs) else None
+        return None
+
+    def _read(self, noted: _Noted) -> CorpusRun | None:
+        results = {}
+        for path, identity in zip(noted.paths, noted.identities, strict=True):
+            result = read_answer(Path(path), identity, noted.model_id, noted.dataset_id)
+            if result is None:
+                return None
+            results[result.layer] = result
+        if with_layer_curve(results) != results:  # another run has looked at fewer layers, which has to be put right
+            return None
+        paths = tuple(map(Path, noted.paths))
+        return CorpusRun(self.jobs[noted.job], noted.corpus, tuple(results.values()), paths, notes=noted.notes)
+
+    def noting(self, runs: Iterable[CorpusRun]) -> Iterator[CorpusRun]:
+        """The same runs; after the last one their answers are noted, if all are complete and nothing has changed in the meantime."""
+        noted: list[_Noted] | None = []
+        for run in runs:
+            inside = all(os.path.abspath(path) in self.files for path in run.named_files)
+            if noted is not None and run.results and inside and all(result.complete for result in run.results):
+                first, paths = run.results[0], tuple(map(str, run.paths))
+                identities = tuple(str(result.identity) for result in run.results)
+                about = (self.jobs.index(run.job), str(run.corpus), run.notes, first.model.id, first.dataset.id)
+                noted.append(_Noted(*about, paths, identities))
+            else:
+                noted = None
+            yield run
+        asked = sum(len(job.corpora) for job in self.jobs)
+        if noted is not None and len(noted) == asked and _look(self.places, self.around) == (self.state, self.files):
+            content = msgspec.json.encode(noted)
+            digest = hashlib.sha256(content).hexdigest()
+            with contextlib.suppress(UserError):  # a full disk: it is only slower next time
+                write_atomically(self.note, f"{self.state}\n{digest}\n".encode() + content)
+
+
+def _places(jobs: Sequence[Job]) -> tuple[Path, ...] | None:
+    """Where the models and datasets of the jobs are, or would be if they came to be; None where that is not on this disk, or not there alone."""
+    places = [Path(__file__).parent.parent, shipped("dataset_scripts")]
+    for job in jobs:
+        if job.model_id not in (DEFAULT_MODEL, BASELINE_MODEL):
+            copies = Path(constants.HF_HUB_CACHE) / f"models--{job.model_id.replace('/', '--')}"
+            pinned = constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", job.revision or "")
+            here = [Path(job.model_id), *([copies] if pinned else [])]
+            if not any(map(os.path.isdir, here)):
+                return None
+            places += here
+        for name in job.corpora:
+            folders = [] if name in SYNTHETIC_NAMES else candidate_folders(name, job.data_dir)
+            if folders and not any(map(os.path.isdir, folders)):
+                return None
+            places += folders
+    return tuple(dict.fromkeys(places))
+
+
+def _look(places: Sequence[Path], around: str) -> tuple[str, frozenset[str]] | None:
+    """The digest of everything that answers depend on, and the files in the places; None where they are too many, cannot be read, or name
+    others elsewhere to be read with them."""
+    digest, files = hashlib.sha256(os.fsencode(around)), set()
+    with contextlib.suppress(OSError, UserError):
+        for place in places:
+            is_folder = os.path.isdir(place)
+            digest.update(os.fsencode(f"\n{place}: {is_folder or state_of_file(str(place))}"))
+            for name, entry in walk(place) if is_folder else ():
+                if name.endswith(".pyc"):
+                    continue
+                state, text = state_of_file(entry.path), b""
+                if name.endswith(_TEXTS) and state and state[0] <= _LARGEST_TEXT:
+                    text = Path(entry.path).read_bytes()
+                digest.update(os.fsencode(f"\n{name} {state} {hashlib.sha256(text).hexdigest()}"))
+                files.add(os.path.abspath(entry.path))
+                if len(files) > _MOST_FILES or _leads_away(entry.name, text):
+                    return None
+        return digest.hexdigest(), frozenset(files)
+    return None
+
+
+def _leads_away(name: str, text: bytes) -> bool:
+    """Whether a file may name others elsewhere: the base of an adapter, a card's data files, shards of weights or of a saved dataset."""
+    if name == "README.md":
+        text = text.split(b"\n---", 1)[0].partition(b"configs:")[2]
+    elif not name.endswith((".index.json", "state.json")):
+        return name == "adapter_config.json"
+    return bool(re.search(rb"://|\.\./|[\s\"']/", text))
+
+
+def _surroundings() -> str:
+    """The Python, its packages with their versions, and the environment."""
+    folders = [folder for folder in sys.path if os.path.isdir(folder)]
+    packages = sorted(name for folder in folders for name in os.listdir(folder) if name.endswith(_PACKAGES))
+    variables = sorted(item for item in os.environ.items() if not _OF_TERMINALS.fullmatch(item[0]))
+    return json.dumps([sys.version, sys.executable, packages, variables])
