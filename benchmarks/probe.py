@@ -47,7 +47,7 @@ def make(clips, dim, n_classes, folds, multi_label, _):
         )
     else:
         targets = np.arange(clips) % n_classes
-        features += 0.5 * (rng.standard_normal((n_classes, dim), dtype=np.float32) * spectrum)[targets]
+        features += 0.1 * (rng.standard_normal((n_classes, dim), dtype=np.float32) * spectrum)[targets]
     turn = np.linalg.qr(rng.standard_normal((dim, dim)))[0].astype(np.float32)
     order = rng.permutation(clips)
     if isinstance(folds, tuple):
@@ -126,7 +126,7 @@ def against_the_loop(name, args):
 
 
 def strict_2(features, targets, plans, n_classes, _):
-    from arch_hf.probing.logistic import Layers
+    from arch_hf.probing.layers import Layers
     from arch_hf.probing.protocols import PROTOCOLS
     from arch_hf.probing.strict import fit_and_test
     from arch_hf.probing.task import Fold, RunKey

@@ -11,9 +11,10 @@ from sklearn.preprocessing import StandardScaler
 import arch_hf.probing.logistic
 import arch_hf.probing.strict
 from arch_hf.errors import UserError
+from arch_hf.probing.layers import Layers
 from arch_hf.probing.lbfgs import minimise
 from arch_hf.probing.linear import LinearProbe
-from arch_hf.probing.logistic import Layers, Regressions, TrainingSet
+from arch_hf.probing.logistic import Regressions, TrainingSet
 from arch_hf.probing.protocols import PROTOCOLS
 from arch_hf.probing.strict import fit, fit_and_test
 from arch_hf.probing.task import Fold, RunKey
@@ -118,6 +119,47 @@ def test_scale_and_shift_change_nothing():
             assert plain.kept["strength"] == other.kept["strength"] and plain.validation == other.validation
             np.testing.assert_allclose(plain.scores, other.scores, atol=2e-5)
             np.testing.assert_array_equal(plain.scores.argmax(1), other.scores.argmax(1))
+
+
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_a_rough_walk_chooses_what_a_close_one_does(monkeypatch, multi_label):
+    """Also between strengths whose losses are hardly apart, and where the smallest strengths are far from solved."""
+    features, targets = embeddings(300, 60, 4, overlap=1.5, multi_label=multi_label)
+    runs, grid = runs_of(features), tuple(10 ** (exponent / 16) for exponent in range(8, -33, -1))
+    data = Layers.of([features], targets, 4)
+    outcomes = fit_and_test(data, runs, grid, progress=False)
+    monkeypatch.setattr(arch_hf.probing.strict, "ROUGH", 1e-9)
+    for one, close in zip(outcomes, fit_and_test(data, runs, grid, progress=False), strict=True):
+        assert one.kept == close.kept and one.kept["grid_edge"] is None
+        np.testing.assert_allclose(one.scores, close.scores, atol=1e-4)
+
+
+def test_what_float32_cannot_solve_is_solved_in_float64(monkeypatch):
+    features, targets = embeddings(150, 16, 3)
+    runs, data = runs_of(features), Layers.of([features], targets, 3)
+    expected = fit_and_test(data, runs, FEW, progress=False)
+    seen, evaluate = [], Regressions._evaluate
+
+    def watched(self, coefficients, which, strengths, dtype=torch.float64):
+        seen.append(dtype)
+        return evaluate(self, coefficients, which, strengths, dtype)
+
+    monkeypatch.setattr(Regressions, "_evaluate", watched)
+    fit_and_test(data, runs, FEW, progress=False)
+    assert set(seen) == {torch.float32, torch.float64}
+    monkeypatch.setattr(arch_hf.probing.logistic, "STEPS_IN_SINGLE", 0)
+    for one, other in zip(expected, fit_and_test(data, runs, FEW, progress=False), strict=True):
+        assert one.kept == other.kept
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
+
+
+def test_a_tiny_loss_is_no_rounding():
+    """Where all is learned, losses are far below the rounding of float32, and the way down is still seen."""
+    features, targets = embeddings(300, 20, 3, overlap=0.02)
+    (outcome,) = fit_and_test(
+        Layers.of([features], targets, 3), runs_of(features)[:1], tuple(10.0 ** -np.arange(2, 10)), progress=False
+    )
+    assert outcome.kept["validation_loss"] < 1e-5 and outcome.kept["grid_edge"] == "smallest"
 
 
 @pytest.mark.parametrize("multi_label", [False, True])
@@ -260,6 +302,56 @@ class TestNoOptimum:
         features[run.fold.test, -1] = 1e6
         np.testing.assert_allclose(self.outcome(features, targets, 3, run).scores, expected, atol=1e-4)
 
+    @pytest.mark.parametrize("size", [1e3, 1e8, 1e30])
+    @pytest.mark.parametrize("learned_elsewhere", [False, True])
+    def test_a_test_clip_unlike_all_others(self, size, learned_elsewhere):
+        """Whatever it is, it says nothing of the fold that it tests, also where it is a training clip of other folds."""
+        features, targets = embeddings(120, 8, 3)
+        run, *others = runs_of(features)
+        others = others if learned_elsewhere else []
+        learned = None if learned_elsewhere else np.union1d(run.fold.train, run.fold.validation)
+
+        def outcome(features):
+            data = Layers.of([np.float32(features)], targets, 3, learned=learned)
+            return fit_and_test(data, [run, *others], STRENGTHS, progress=False)[0]
+
+        plain = outcome(features)
+        odd, rest = run.fold.test[:2], slice(2, None)
+        changed = features.copy()
+        changed[odd] *= np.float32(size)
+        found = outcome(changed)
+        assert found.kept == plain.kept and found.validation == plain.validation
+        np.testing.assert_allclose(found.scores[rest], plain.scores[rest], atol=1e-4)
+        assert np.isfinite(found.scores).all() and np.abs(found.scores[:2]).max() > 100
+
+    def test_half_of_the_clips_far_away(self):
+        """More test clips than others, and all of them elsewhere."""
+        features, targets = embeddings(300, 8, 3)
+        clips = np.arange(300)
+        run = RunKey(0, 0, Fold("test", clips[:60], clips[60:90], clips[90:]), 0)
+        changed = features.copy()
+        changed[90:] = 1e7 + 1e8 * features[90:]
+        plain, found = (
+            fit_and_test(Layers.of([one], targets, 3, learned=clips[:90]), [run], STRENGTHS, progress=False)[0]
+            for one in (features, changed)
+        )
+        assert found.kept == plain.kept
+        probe = LinearProbe(strength=plain.kept["strength"]).fit(changed[:90], targets[:90])
+        scores = probe.scores(changed[90:])
+        np.testing.assert_allclose(found.scores, scores, atol=1e-3 * np.abs(scores).max())
+
+    def test_dimensions_of_few_clips(self):
+        """One clip alone moves a dimension: to the clips of a fold it is constant, or it is not."""
+        features, targets = embeddings(90, 8, 3)
+        run = runs_of(features)[0]
+        lonely = np.zeros((90, 2), np.float32)
+        lonely[run.fold.test[0], 0] = lonely[run.fold.train[0], 1] = 5.0
+        expected = self.outcome(np.concatenate([features, lonely[:, 1:]], axis=1), targets, 3, run).scores
+        found = self.outcome(np.concatenate([features, lonely], axis=1), targets, 3, run).scores
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+        without = self.outcome(features, targets, 3, run).scores
+        assert np.abs(found - without).max() > 1e-2
+
     def test_huge_embeddings(self):
         features, targets = embeddings(90, 8, 3)
         run = runs_of(features)[0]
@@ -272,13 +364,13 @@ class TestNoOptimum:
         self.outcome(features, targets, 3, RunKey(0, 0, Fold("test", clips[:1], clips[1:2], clips[2:]), 0))
 
 
-def test_the_minimiser_says_when_it_cannot(monkeypatch):
-    monkeypatch.setattr("arch_hf.probing.lbfgs.MOST_STEPS", 50)
+def test_the_minimiser_says_when_it_cannot():
     start = torch.ones(1, 2, dtype=torch.float64)
+    plain = lambda point, _: lambda gradient, _: gradient  # noqa: E731
     with pytest.raises(UserError, match="not solved in 50 steps"):
-        minimise(lambda x, _: (-x.sum(1), -torch.ones_like(x)), start, lambda point, _: lambda gradient, _: gradient)
+        minimise(lambda x, _: (-x.sum(1), -torch.ones_like(x)), start, plain, most_steps=50)
     with pytest.raises(UserError, match="not finite"):
-        minimise(lambda x, _: (x.sum(1) * torch.nan, x), start, lambda point, _: lambda gradient, _: gradient)
+        minimise(lambda x, _: (x.sum(1) * torch.nan, x), start, plain)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

@@ -11,6 +11,7 @@ TOLERANCE = 1e-9  # a function is minimised when a step promises to lower it by 
 MOST_STEPS = 5_000
 REFRESH = 100  # steps after which the second derivative is looked at anew: far from where it began, it says little
 SUFFICIENT = 1e-4  # of the decrease that the slope promises (Armijo)
+ROUNDING = 0.1  # a rise of less than this part of the tolerance is rounding
 
 Evaluate = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]
 Precondition = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -22,6 +23,7 @@ def minimise(
     precondition_at: Callable[[torch.Tensor, torch.Tensor], Precondition],
     rescale: bool = True,
     tolerance: float = TOLERANCE,
+    most_steps: int = MOST_STEPS,
 ) -> torch.Tensor:
     """The minimum of each of many smooth convex functions, float64 [functions, n].
 
@@ -33,9 +35,10 @@ def minimise(
         precondition_at: from points and their functions to a function of gradients and their functions: about the inverse of the second derivative.
         rescale: whether that is known but for a factor, which the last step then tells.
         tolerance: a function is done when the next step promises to lower it by less than this fraction of its value.
+        most_steps: after which to give up.
 
     Raises:
-        UserError: a function is not finite, or not minimised in MOST_STEPS steps.
+        UserError: a function is not finite, or not minimised in so many steps.
 
     Examples:
         >>> centres = torch.tensor([[1.0, 2.0], [-3.0, 0.5]], dtype=torch.float64)
@@ -51,7 +54,7 @@ def minimise(
     (value, gradient), precondition = evaluate(point, which), precondition_at(point, which)
     direction = -precondition(gradient, which)
     length, slope = torch.ones_like(value), (gradient * direction).sum(1)
-    for step in range(1, MOST_STEPS + 1):
+    for step in range(1, most_steps + 1):
         done = -slope / 2 <= tolerance * value
         if done.any():
             solution[which[done]] = point[done]
@@ -62,7 +65,7 @@ def minimise(
             memory.keep(~done)
         trial = torch.addcmul(point, direction, length[:, None])
         new_value, new_gradient = evaluate(trial, which)
-        accepted = new_value <= value + SUFFICIENT * length * slope
+        accepted = new_value <= value + SUFFICIENT * length * slope + ROUNDING * tolerance * value.abs()
         _check_finite(value)
         # Convex functions: along an accepted step the slope always rises, so that every remembered pair is a proper one.
         memory.add(trial - point, new_gradient - gradient, accepted)
@@ -73,7 +76,7 @@ def minimise(
             precondition = precondition_at(point, which)
         direction = torch.where(column, -memory.apply(gradient, which, precondition, rescale), direction)
         length, slope = torch.where(accepted, 1.0, length / 2), (gradient * direction).sum(1)
-    raise UserError(f"the probe was not solved in {MOST_STEPS} steps: check the encoder's output")
+    raise UserError(f"the probe was not solved in {most_steps} steps: check the encoder's output")
 
 
 def _check_finite(values: torch.Tensor) -> None:

@@ -5,7 +5,8 @@ import torch
 
 from arch_hf.errors import UserError
 from arch_hf.probing.adamw import ProbeData, train_probes
-from arch_hf.probing.logistic import Layers, Regressions, TrainingSet
+from arch_hf.probing.layers import Layers
+from arch_hf.probing.logistic import Regressions, TrainingSet
 from arch_hf.probing.protocols import AdamW, get_protocol
 from arch_hf.probing.strict import fit
 from arch_hf.probing.task import Fold, RunKey

@@ -8,9 +8,9 @@ on embeddings that are standardised by the mean and the deviation of these clips
 clip, for which there is one regression per class, the binary cross-entropy. With scikit-learn's C it is C = 1 / (strength * clips). It is
 convex: there is one minimum, and it does not matter what finds it.
 
-Here all folds, layers and classes step together, in float64 and on one copy of the embeddings of each layer: a clip that does not belong to a set
-has weight 0 in it, and the standardisation of a set goes into its coefficients. They are begun at the greatest strength, and each next one begins
-where the last ones point to.
+Here all folds, layers and classes step together on one copy of the embeddings of each layer: a clip that does not belong to a set has weight 0
+in it, and the standardisation of a set, which its own clips alone decide, goes into its coefficients. Coefficients, values and gradients are float64.
+So are the products with the embeddings, but on the way to a rough solution, for which float32 is good enough and twice as fast on a processor.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,85 +20,14 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from arch_hf.probing.lbfgs import TOLERANCE, minimise
+from arch_hf.errors import UserError
+from arch_hf.probing.layers import CHUNK_CLIPS, Layers
+from arch_hf.probing.lbfgs import MOST_STEPS, TOLERANCE, minimise
 
 NEVER = 1e4  # minus this is the score of a class that no clip of the set has, plus this of one that all have (of several labels)
-FLAT = 1e-6  # a dimension whose deviation in a set is less than this part of that over all clips says nothing there
-CONSTANT = 1e-9  # and one whose deviation over all clips is less than this part of its size is one number with rounding
-CHUNK_NUMBERS = {
-    "cpu": 1 << 19,
-    "cuda": 1 << 26,
-}  # scores that are held at a time; on a CPU they should stay in its caches
-
-
-@dataclass(frozen=True, eq=False)
-class Layers:
-    """The one copy of the embeddings that all regressions share, and the targets.
-
-    Attributes:
-        inputs: float64 [layers, clips, dim + 1], the last column of ones.
-        targets: int64 [clips], or float64 [clips, classes] of 0 and 1.
-        n_classes: how many there are.
-        mean, scale: float64 [layers, dim], how the embeddings were brought to these: (embedding - mean) * scale.
-    """
-
-    inputs: torch.Tensor
-    targets: torch.Tensor
-    n_classes: int
-    mean: torch.Tensor
-    scale: torch.Tensor
-
-    @classmethod
-    def of(
-        cls, layers: Sequence[np.ndarray], targets: np.ndarray, n_classes: int, device: str | torch.device = "cpu"
-    ) -> "Layers":
-        """Embeddings standardised over all clips, which only keeps the numbers near 1.
-
-        Args:
-            layers: float32 [clips, dim] each.
-            targets: int64 [clips], or 0 and 1 [clips, classes].
-            n_classes: how many there are.
-            device: where to compute; one without double precision (MPS) computes on the processor.
-        """
-        device = "cpu" if torch.device(device).type == "mps" else device
-        n_clips, dim = layers[0].shape
-        inputs = torch.empty(len(layers), n_clips, dim + 1, dtype=torch.float64, device=device)
-        mean = inputs.new_empty(len(layers), dim)
-        scale = torch.empty_like(mean)
-        for layer, embeddings in enumerate(layers):
-            part = inputs[layer, :, :-1]
-            part.copy_(torch.from_numpy(np.ascontiguousarray(embeddings)))
-            mean[layer], scale[layer] = standards(part)
-            part.sub_(mean[layer]).mul_(scale[layer])
-        inputs[..., -1] = 1
-        return cls(inputs, as_targets(targets, inputs.device), n_classes, mean, scale)
-
-    @property
-    def dim(self) -> int:
-        return self.inputs.shape[-1] - 1
-
-    @property
-    def multi_label(self) -> bool:
-        return self.targets.ndim == 2
-
-    @property
-    def device(self) -> torch.device:
-        return self.inputs.device
-
-    def rows(self, clips: np.ndarray) -> torch.Tensor:
-        return torch.from_numpy(clips).to(self.device)
-
-
-def standards(embeddings: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Of each dimension the mean and 1 / deviation, float64 [dim]; 0 for the latter where all clips have the same number."""
-    mean = embeddings.mean(0, dtype=torch.float64)
-    deviation = (embeddings - mean).square().mean(0).sqrt()
-    return mean, torch.where(deviation > CONSTANT * embeddings.abs().amax(0), 1 / deviation, 0)
-
-
-def as_targets(targets: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Class indices as int64, multi-hot targets as float64."""
-    return torch.from_numpy(targets).to(device, torch.float64 if targets.ndim == 2 else torch.int64)
+SINGLE = 1e-5  # a solution no nearer to the optimum than this is looked for with products in float32,
+STEPS_IN_SINGLE = 1_000  # for so many steps; it takes a tenth of them
+CHUNK_NUMBERS = {"cpu": 1 << 18, "cuda": 1 << 26}  # scores at a time; on a CPU they should stay in its caches
 
 
 @dataclass(frozen=True, eq=False)
@@ -141,21 +70,22 @@ class Regressions:
         self.set_of = torch.arange(len(sets), device=data.device).repeat_interleave(per_set)
         self.class_of = torch.arange(per_set, device=data.device).repeat(len(sets))
         self.blocks = list(_blocks(data, sets))
-        self.mean = data.inputs.new_zeros(len(sets), data.dim)
+        self.mean = data.centre.new_zeros(len(sets), data.dim)
         self.scale = torch.ones_like(self.mean)
-        for block in self.blocks if standardise else ():
-            self._standardise(block)
+        for position, one in enumerate(sets if standardise else ()):
+            self.mean[position], self.scale[position] = self._standards_of(one)
         self.biases = torch.stack([self._bias_of_no_embedding(one) for one in sets])  # [sets, classes]
 
-    def _standardise(self, block: _Block) -> None:
-        part = slice(block.sets.start, block.sets.stop)
-        inputs = block.inputs[:, :-1]
-        self.mean[part] = block.weights.T @ inputs
-        variance = torch.zeros_like(self.mean[part])
-        for rows in self._chunks(block, self.data.dim):
-            variance += block.weights[rows].T @ inputs[rows].square()
-        deviation = (variance - self.mean[part].square()).clamp(min=0).sqrt()
-        self.scale[part] = torch.where(deviation > FLAT, 1 / deviation, 0)
+    def _standards_of(self, one: TrainingSet) -> tuple[torch.Tensor, torch.Tensor]:
+        """Mean and 1 / deviation of the set's own clips, float64 [dim]; 0 for the latter where they all have the same number."""
+        inputs, chunks = self.data.inputs[one.layer, :, :-1], self.data.rows(one.clips).split(CHUNK_CLIPS)
+        mean = torch.stack([inputs[rows].sum(0, dtype=torch.float64) for rows in chunks]).sum(0) / len(one.clips)
+        variance, same = torch.zeros_like(mean), torch.ones_like(mean, dtype=torch.bool)
+        for rows in chunks:
+            part = inputs[rows]
+            variance += (part.double() - mean).square_().sum(0) / len(one.clips)
+            same &= (part == inputs[one.clips[0]]).all(0)
+        return mean, torch.where(same, 0, 1 / variance.sqrt())
 
     def _bias_of_no_embedding(self, one: TrainingSet) -> torch.Tensor:
         """Where the solution begins: the bias that is best without weights; plus or minus NEVER for what all or no clips of the set are."""
@@ -185,12 +115,23 @@ class Regressions:
 
     def solve(self, start: torch.Tensor, strengths: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
         """The optimum of every problem at the strength of its set, float64 [sets]."""
+        if tolerance >= SINGLE and self.data.device.type == "cpu":
+            try:
+                return self._solve(start, strengths, tolerance, torch.float32, STEPS_IN_SINGLE)
+            except UserError:
+                pass  # so steep or so flat that rounding hides the way down
+        return self._solve(start, strengths, tolerance, torch.float64, MOST_STEPS)
+
+    def _solve(
+        self, start: torch.Tensor, strengths: torch.Tensor, tolerance: float, dtype: torch.dtype, most_steps: int
+    ) -> torch.Tensor:
         return minimise(
-            lambda x, which: self._evaluate(x, which, strengths),
+            lambda x, which: self._evaluate(x, which, strengths, dtype),
             start,
             lambda x, which: self._preconditioner(x, which, strengths),
             rescale=self.data.multi_label,
             tolerance=tolerance,
+            most_steps=most_steps,
         )
 
     def linear(self, coefficients: torch.Tensor, position: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -200,7 +141,7 @@ class Regressions:
             self.by_set(coefficients)[position : position + 1], torch.tensor([position]).to(self.set_of)
         )[0]
         weight = shared[:-1] * self.data.scale[layer][:, None]
-        return weight.T, shared[-1] - self.data.mean[layer] @ weight
+        return weight.T, shared[-1] - self.data.centre[layer] @ weight
 
     def errors(self, coefficients: torch.Tensor) -> torch.Tensor:
         """The derivative of the first set's losses by its clips' scores: float64 [clips, classes]."""
@@ -219,18 +160,23 @@ class Regressions:
         shared = self._shared(
             self.by_set(coefficients)[position : position + 1], torch.tensor([position]).to(self.set_of)
         )
-        return self.data.inputs[self.sets[position].layer][self.data.rows(clips)] @ shared[0]
+        inputs = self.data.inputs[self.sets[position].layer]
+        return torch.cat([inputs[rows].double() @ shared[0] for rows in self.data.rows(clips).split(CHUNK_CLIPS)])
 
     def _evaluate(
-        self, coefficients: torch.Tensor, which: torch.Tensor, strengths: torch.Tensor
+        self,
+        coefficients: torch.Tensor,
+        which: torch.Tensor,
+        strengths: torch.Tensor,
+        dtype: torch.dtype = torch.float64,
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Values and gradients of some problems."""
+        """Values and gradients of some problems, by products of that type."""
         own = coefficients.view(len(which), self.data.dim + 1, self.outputs)
         set_of = self.set_of[which]
         shared = self._shared(own, set_of)
         values, gradients = own.new_empty(len(which)), torch.empty_like(own)
         for block, part in self._parts(set_of):
-            values[part], gradients[part] = self._loss(block, shared[part], which[part])
+            values[part], gradients[part] = self._loss(block, shared[part], which[part], dtype)
         mean, scale = self.mean[set_of][..., None], self.scale[set_of][..., None]
         gradients[:, :-1] -= mean * gradients[:, -1:]
         gradients[:, :-1] *= scale
@@ -260,19 +206,21 @@ class Regressions:
         size = max(64, limit // width)
         return (slice(first, first + size) for first in range(0, len(block.inputs), size))
 
-    def _loss(self, block: _Block, shared: torch.Tensor, which: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _loss(
+        self, block: _Block, shared: torch.Tensor, which: torch.Tensor, dtype: torch.dtype
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Mean losses [some] and their gradients [some, dim + 1, outputs] for the shared copy."""
         some, width, outputs = shared.shape
-        matrix = shared.transpose(0, 1).reshape(width, -1)
-        weights = block.weights[:, self.set_of[which] - block.sets.start]
+        matrix = shared.transpose(0, 1).reshape(width, -1).to(dtype)
+        columns, classes = self.set_of[which] - block.sets.start, self.class_of[which]
         losses, gradient = shared.new_zeros(some), torch.zeros_like(matrix)
         for rows in self._chunks(block, matrix.shape[1]):
-            inputs = block.inputs[rows]
-            scores = (inputs @ matrix).view(-1, some, outputs)
-            loss, errors = self._loss_of_rows(scores, block.targets[rows], weights[rows], self.class_of[which])
+            inputs = block.inputs[rows].to(dtype)
+            scores = (inputs @ matrix).double().view(-1, some, outputs)
+            loss, errors = self._loss_of_rows(scores, block.targets[rows], block.weights[rows][:, columns], classes)
             losses += loss
-            gradient.addmm_(inputs.T, errors.view(len(inputs), -1))
-        return losses, gradient.view(width, some, outputs).transpose(0, 1)
+            gradient.addmm_(inputs.T, errors.view(len(inputs), -1).to(dtype))
+        return losses, gradient.double().view(width, some, outputs).transpose(0, 1)
 
     def _loss_of_rows(
         self, scores: torch.Tensor, targets: torch.Tensor, weights: torch.Tensor, classes: torch.Tensor
@@ -330,7 +278,7 @@ class Regressions:
         columns = sets - block.sets.start
         curvature = block.weights.new_empty(len(block.inputs), len(sets))
         for rows in self._chunks(block, matrix.shape[1]):
-            scores = block.inputs[rows] @ matrix
+            scores = block.inputs[rows].double() @ matrix
             if self.data.multi_label:
                 likely = scores.sigmoid_()
                 likely = (likely - likely.square()).split(counts.tolist(), dim=1)
@@ -342,7 +290,7 @@ class Regressions:
         for column, one in enumerate(sets.tolist()):
             second = shared.new_zeros(width, width)
             for rows in self._chunks(block, width):
-                inputs = block.inputs[rows]
+                inputs = block.inputs[rows].double()
                 second.addmm_((inputs * curvature[rows, column : column + 1]).T, inputs)
             yield one, second
 
@@ -359,13 +307,13 @@ def _blocks(data: Layers, sets: Sequence[TrainingSet]) -> Iterator[_Block]:
         shared = (high - low) * len(clips) <= 4 * sum(map(len, clips))
         inputs = data.inputs[sets[first].layer]
         if shared:
-            weights = inputs.new_zeros(high - low, len(clips))
+            weights = data.centre.new_zeros(high - low, len(clips))
             for column, its in enumerate(clips):
                 weights[data.rows(its - low), column] = 1 / len(its)
             yield _Block(range(first, end), inputs[low:high], data.targets[low:high], weights)
         else:
             for number, its in enumerate(clips, start=first):
                 rows = data.rows(its)
-                weights = inputs.new_full((len(its), 1), 1 / len(its))
+                weights = data.centre.new_full((len(its), 1), 1 / len(its))
                 yield _Block(range(number, number + 1), inputs[rows], data.targets[rows], weights)
         first = end

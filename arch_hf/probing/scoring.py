@@ -11,7 +11,7 @@ from arch_hf.errors import UserError
 from arch_hf.probing import few_shot
 from arch_hf.probing.adamw import ProbeData, apply_probe, train_probes
 from arch_hf.probing.knn import knn
-from arch_hf.probing.logistic import Layers
+from arch_hf.probing.layers import Layers
 from arch_hf.probing.protocols import AdamW, LogisticRegression, Probes, Protocol
 from arch_hf.probing.record import Score, Scores
 from arch_hf.probing.strict import fit_and_test
@@ -108,7 +108,9 @@ def _trainer(
         if isinstance(training, AdamW):
             data = ProbeData(layers, targets, n_classes, device)
             return [apply_probe(data, trained) for trained in train_probes(data, runs, training, progress)]
-        matrices = Layers.of(layers, targets, n_classes, device)
+        # of all folds, not of these runs: every process and every group of runs shall compute with the same numbers
+        learned = np.unique(np.concatenate([part for fold in task.folds for part in (fold.train, fold.validation)]))
+        matrices = Layers.of(layers, targets, n_classes, device, learned)
         return fit_and_test(matrices, runs, training.strengths, not few_shots, progress)
 
     return train_and_test

@@ -13,13 +13,15 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from arch_hf.probing.layers import Layers
 from arch_hf.probing.lbfgs import MEMORY
-from arch_hf.probing.logistic import NEVER, Layers, Regressions, TrainingSet
+from arch_hf.probing.logistic import NEVER, Regressions, TrainingSet
 from arch_hf.probing.metrics.scores import headline
 from arch_hf.probing.task import Outcome, RunKey
 from arch_hf.progress import progress_bar
 
-ROUGH = 1e-7  # how near to the optimum a validation loss is measured, as a fraction of what is minimised
+ROUGH = 1e-5  # how near to the optimum the walk along the strengths comes, as a fraction of what is minimised
+MARGIN = 0.02  # a strength whose rough validation loss is this part above the smallest is not the best: it is within 0.005 of the true loss
 STATE_BYTES = {"cpu": 1 << 28, "cuda": 4 << 30}  # of the regressions that are solved together
 
 
@@ -58,7 +60,7 @@ class Choice:
 
     def kept(self, position: int) -> dict[str, Any]:
         """What a result says of one set's choice; the loss without the digits that depend on the order of a sum."""
-        strength, loss = self.strengths[position].item(), round(self.losses[position].item(), 6)
+        strength, loss = self.strengths[position].item(), round(self.losses[position].item(), 5)
         return {"strength": strength, "validation_loss": loss, "grid_edge": self.edges[position]}
 
 
@@ -99,17 +101,17 @@ def fit_and_test(
     order = sorted(range(len(runs)), key=lambda i: runs[i].layer)
     total = len(runs) * len(strengths)
     with progress_bar("probe", total, progress, unit="solution") as bar:
-        for group in _by_bytes(data, [runs[i] for i in order]):
+        for group in _by_bytes(data, [runs[i] for i in order], len(strengths)):
             positions, order = order[: len(group)], order[len(group) :]
             fitted = fit(data, group, strengths, once_more, bar.update)
             outcomes.update(zip(positions, fitted.outcomes(group), strict=True))
     return [outcomes[i] for i in range(len(runs))]
 
 
-def _by_bytes(data: Layers, runs: Sequence[RunKey]) -> Iterator[Sequence[RunKey]]:
+def _by_bytes(data: Layers, runs: Sequence[RunKey], n_strengths: int) -> Iterator[Sequence[RunKey]]:
     """As many runs at a time as their state may take."""
     width = data.dim + 1
-    one = 8 * (2 * width**2 + (2 * MEMORY + 12) * width * data.n_classes)
+    one = 8 * (2 * width**2 + (2 * MEMORY + n_strengths + 12) * width * data.n_classes)
     together = max(1, STATE_BYTES["cuda" if data.device.type == "cuda" else "cpu"] // one)
     for first in range(0, len(runs), together):
         yield runs[first : first + together]
@@ -135,30 +137,60 @@ def fit(
 def choose(
     problems: Solvable, validation: Sequence[np.ndarray], strengths: Sequence[float], step: Callable[[int], object]
 ) -> Choice:
-    """Walk the strengths from the greatest to the smallest, and keep of each set the solution of the smallest validation loss."""
-    n_sets = len(problems.sets)
-    before = coefficients = best = problems.start()
-    losses = torch.full((n_sets,), torch.inf, dtype=torch.float64)
-    chosen = torch.full((n_sets,), strengths[0], dtype=torch.float64)
-    for strength in strengths:
-        everywhere = coefficients.new_full((n_sets,), strength)
-        # Solutions go on along the logarithm of the strength nearly as they went last.
-        onward = 2 * coefficients - before
-        before, coefficients = coefficients, problems.solve(onward, everywhere, ROUGH)
-        held_out = torch.tensor(
-            [validation_loss(problems, coefficients, i, clips) for i, clips in enumerate(validation)]
-        )
-        better = held_out < losses
-        losses, chosen = torch.where(better, held_out, losses), chosen.masked_fill(better, strength)
-        best = torch.where(better.to(best.device)[problems.set_of][:, None], coefficients, best)
-        step(n_sets)
+    """Walk the strengths from the greatest to the smallest, solve to the optimum where the validation loss may be the smallest, and keep of each
+    set the solution where it is."""
+    grid = problems.biases.new_tensor(strengths)
+    walked, rough = _walk(problems, validation, strengths, step)
+    candidates = (rough <= (1 + MARGIN) * rough.amin(0)).to(grid.device)  # [strengths, sets]
+    turns = candidates.cumsum(0) * candidates  # each set's first candidate is 1, its second 2 ...
+    chosen = turns.eq(1).int().argmax(0)
+    best, losses = walked[0], torch.full((len(problems.sets),), torch.inf, dtype=torch.float64)
+    for turn in range(1, int(turns.amax()) + 1):
+        taking_part = turns.eq(turn).any(0)
+        tried = torch.where(taking_part, turns.eq(turn).int().argmax(0), chosen)
+        start = torch.where(taking_part[problems.set_of][:, None], _of_each(walked, tried[problems.set_of]), best)
+        solved = problems.solve(start, grid[tried])
+        held_out = _validation_losses(problems, solved, validation)
+        better = (held_out < losses) & taking_part.cpu()
+        losses = torch.where(better, held_out, losses)
+        better = better.to(grid.device)
+        chosen, best = torch.where(better, tried, chosen), torch.where(better[problems.set_of][:, None], solved, best)
     metrics = [
         headline(problems.scores(best, i, clips), problems.data.targets[problems.data.rows(clips)])
         for i, clips in enumerate(validation)
     ]
-    grid: dict[float, Edge] = {strengths[-1]: "smallest", strengths[0]: "greatest"} if len(strengths) > 1 else {}
-    edges = tuple(grid.get(strength) for strength in chosen.tolist())
-    return Choice(chosen.to(best.device), best, losses, tuple(metrics), edges)
+    ends: dict[int, Edge] = {len(strengths) - 1: "smallest", 0: "greatest"} if len(strengths) > 1 else {}
+    return Choice(grid[chosen], best, losses, tuple(metrics), tuple(ends.get(place) for place in chosen.tolist()))
+
+
+def _walk(
+    problems: Solvable, validation: Sequence[np.ndarray], strengths: Sequence[float], step: Callable[[int], object]
+) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """Rough solutions at each strength, and their validation losses [strengths, sets]."""
+    before = coefficients = problems.start()
+    walked, losses = [], []
+    for strength in strengths:
+        # Solutions go on along the logarithm of the strength nearly as they went last.
+        onward = 2 * coefficients - before
+        everywhere = coefficients.new_full((len(problems.sets),), strength)
+        before, coefficients = coefficients, problems.solve(onward, everywhere, ROUGH)
+        walked.append(coefficients)
+        losses.append(_validation_losses(problems, coefficients, validation))
+        step(len(problems.sets))
+    return walked, torch.stack(losses)
+
+
+def _of_each(walked: Sequence[torch.Tensor], places: torch.Tensor) -> torch.Tensor:
+    """Each problem's solution at its own place among the strengths."""
+    return torch.stack([walked[place][problem] for problem, place in enumerate(places.tolist())])
+
+
+def _validation_losses(
+    problems: Solvable, coefficients: torch.Tensor, validation: Sequence[np.ndarray]
+) -> torch.Tensor:
+    """float64 [sets], on the processor."""
+    losses = [validation_loss(problems, coefficients, i, clips) for i, clips in enumerate(validation)]
+    return torch.tensor(losses, dtype=torch.float64)
 
 
 def validation_loss(problems: Solvable, coefficients: torch.Tensor, position: int, clips: np.ndarray) -> float:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from arch_hf.probing.layers import Layers, as_targets, standards
 from arch_hf.probing.lbfgs import minimise
-from arch_hf.probing.logistic import Layers, Regressions, TrainingSet, as_targets, standards
+from arch_hf.probing.logistic import Regressions, TrainingSet
 from arch_hf.probing.protocols import WeightedSum
 from arch_hf.probing.strict import choose
 from arch_hf.probing.task import Outcome, ProbeTask, RunKey
