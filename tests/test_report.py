@@ -386,6 +386,23 @@ def test_layers_of_models_of_different_depth_lie_on_one_axis():
     assert layer_tables(board_of(*counted))[0].n_layers == 4
 
 
+@pytest.mark.parametrize(
+    ("limits", "line"),
+    [
+        ((None, None, None), "10.00 | **30.00** | 20.00"),
+        ((5, 5, 5), "10.00† | **30.00†** | 20.00†"),
+        ((None, 5, None), "10.00 | 30.00† | **20.00**"),
+        ((5, 9, 5), "10.00† | 30.00† | 20.00†"),
+    ],
+    ids=["whole", "the same part", "one of a part", "unlike parts"],
+)
+def test_the_best_layer_is_best_among_those_of_the_same_clips(limits, line):
+    changes = [{"dataset": {"limit": limit}} if limit else {} for limit in limits]
+    scores = zip((0.1, 0.3, 0.2), (0, 1, -1), changes, strict=True)
+    board = board_of(*(make_result(score=score, layer=layer, **change) for score, layer, change in scores))
+    assert f"| ESC-50 | {line} |" in TEXT_FORMATS["md"](board)
+
+
 def test_plots_say_whom_they_leave_out_and_why(tmp_path):
     results = [make_result(key, model="us/all") for key in TWELVE_KEYS]
     results += [make_result("esc50", model="us/<one>", layer=layer) for layer in (-1, 2)]

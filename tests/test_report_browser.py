@@ -80,6 +80,7 @@ try {
   seen.links = [...document.querySelectorAll("#board a.model")].map((a) => a.href);
   document.getElementById("tab-layers").click();
   seen.layers = document.querySelectorAll("#layer-chart polyline").length;
+  seen.bestLayers = document.querySelectorAll("#layers td.size-best").length;
   document.getElementById("tab-intervals").click();
   document.getElementById("interval-corpus").value = 0;
   document.getElementById("interval-corpus").dispatchEvent(new Event("change"));
@@ -131,6 +132,7 @@ def test_page_in_a_browser(tmp_path, size):
     assert [head.split("ARCH")[0] for head in seen["strictHeads"][4:]] == ["Mean", "ESC-50", "US8K", "me/words"]
     assert seen["strictGroups"] == ["Acoustic events"]  # with a corpus of our own
     assert seen["strict"] == [name] and seen["layers"] == 2 and seen["intervals"] == 1
+    assert seen["bestLayers"] == 4  # one score at both layers of two corpora
     vivae, emovo, *means = seen["compared"]
     found = compare(*(tmp_path / "results" / f"us__{letter}" / "vivae.json" for letter in "ab")).headline.estimate
     assert [vivae[0], vivae[1], vivae[4], vivae[6], vivae[9]] == [

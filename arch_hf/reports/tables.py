@@ -239,8 +239,15 @@ def layers_table(layers: LayerTable) -> Table:
     lines = []
     for column in layers.columns:
         cells = [layers.cells.get((column.key, layer)) for layer in layers.layers]
-        best = max((percent(cell.value) for cell in cells if cell and cell.caveat is None), default=None)
-        lines.append(Line(Label(column.title), tuple(_layer_entry(cell, best) for cell in cells)))
+        there = [cell for cell in cells if cell]
+        alike = (
+            len({cell.caveat for cell in there}) == 1
+        )  # all layers of the same part of a corpus are fair to each other
+        fair = there if alike else [cell for cell in there if cell.caveat is None]
+        best = max((percent(cell.value) for cell in fair), default=None)
+        lines.append(
+            Line(Label(column.title), tuple(_layer_entry(cell, best if cell in fair else None) for cell in cells))
+        )
     heads = tuple(Head(layer_name(layer)) for layer in layers.layers)
     return Table(f"Layers of {row_label(layers.row).text}, {layers.protocol}", heads, tuple(lines))
 
@@ -248,8 +255,7 @@ def layers_table(layers: LayerTable) -> Table:
 def _layer_entry(cell: Cell | None, best: float | None) -> Entry:
     if cell is None:
         return Entry()
-    whole = cell.caveat is None
-    return Entry(two(cell.value), best_of_size=whole and percent(cell.value) == best, incomplete=not whole)
+    return Entry(two(cell.value), best_of_size=percent(cell.value) == best, incomplete=cell.caveat is not None)
 
 
 def domain_title(domain: str) -> str:

@@ -95,12 +95,15 @@ function drawLayers() {
     (placed.length < lines.length ? " Not drawn, as the results do not say how many layers there are; the table has the numbers." : "");
   byId("layer-chart").replaceChildren(...(placed.length ? [layerChart(placed, ticks.filter(([depth]) => depth !== null))] : []));
   const body = lines.map(({ title, points }) => {
-    const best = Math.max(...points.filter(([, cell]) => !known(cell[CELL.caveat])).map(([, cell]) => cell[CELL.score]));
+    const alike = new Set(points.map(([, cell]) => cell[CELL.caveat] ?? null)).size === 1; // all of the same part of a corpus are fair to each other
+    const fair = points.map(([, cell]) => cell).filter((cell) => alike || !known(cell[CELL.caveat]));
+    const best = Math.max(...fair.map((cell) => cell[CELL.score]));
     const cells = layers.map((layer) => points.find(([, , other]) => other === layer)?.[1]);
     return make("tr", {}, make("th", { scope: "row", class: "first" }, bdi(title)), ...cells.map((cell) => {
       if (!cell) return make("td", { class: "none" }, "–");
       const caveat = known(cell[CELL.caveat]);
-      return make("td", { class: caveat ? "caveat" : cell[CELL.score] === best ? "size-best" : null }, two(cell[CELL.score]) + (caveat ? "†" : ""));
+      const isBest = fair.includes(cell) && cell[CELL.score] === best;
+      return make("td", { class: [caveat && "caveat", isBest && "size-best"].filter(Boolean).join(" ") || null }, two(cell[CELL.score]) + (caveat ? "†" : ""));
     }));
   });
   byId("layers").replaceChildren(make("table", {}, headCells(choice.startsWith("model ") ? "Corpus" : "Model", ...layers.map(layerName)), make("tbody", {}, ...body)));

@@ -127,11 +127,18 @@ function drawRow(row) {
   return tr;
 }
 
+// A name that, where it does not fit, rather breaks behind a slash than within a word.
+const breakable = (name, attributes) => {
+  const element = bdi("", attributes);
+  name.split(/(?<=\/)/).forEach((part, index) => element.append(...(index ? [make("wbr"), part] : [part])));
+  return element;
+};
+
 function drawName(row) {
   const name = row[ROW.name] + (row[ROW.audioset] ? " ◇" : "");
   const label = row[ROW.page]
-    ? make("a", { class: "model", href: row[ROW.page], target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, bdi(name))
-    : bdi(name, { class: "model" });
+    ? make("a", { class: "model", href: row[ROW.page], target: "_blank", rel: "noopener noreferrer", tabindex: -1 }, breakable(name))
+    : breakable(name, { class: "model" });
   const th = make("th", { scope: "row", class: "first", tabindex: -1 }, label);
   const under = [];
   if (row[ROW.published]) under.push(make("span", { class: "badge" }, "paper"), " ", bdi(row[ROW.id]));
