@@ -190,7 +190,7 @@ def held_out(args) -> None:
     """Curves, averaged over the seeds: loss and accuracy in training and on held-out clips."""
     names = runs(args)
     print(f"\n| step | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
-    for step in args.steps:
+    for step in (step for step in args.steps if step <= args.max_steps):
         cells = []
         for name in names:
             values = []
