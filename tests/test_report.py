@@ -16,7 +16,7 @@ import pytest
 from comparison_samples import classified, write_sample
 from report_samples import VERSION, board_of, make_result
 
-import arch_hf.reports
+import arch_hf.reports.page
 from arch_hf.cli import main
 from arch_hf.reports import TEXT_FORMATS, load_board, write_report
 from arch_hf.reports.columns import TWELVE_KEYS
@@ -384,6 +384,18 @@ def test_layers_of_models_of_different_depth_lie_on_one_axis():
     assert tables["us/small"].depth(3) == 0.5 and tables["us/unknown"].depth(2) is None
     counted = [make_result(model="us/counted", layer=layer) for layer in (0, 1, 2, -1)]
     assert layer_tables(board_of(*counted))[0].n_layers == 4
+
+
+def test_every_colour_of_the_page_is_there_in_both_themes():
+    style = Path(arch_hf.reports.page.__file__).with_name("page.css").read_text(encoding="utf-8")
+    light, *dark = re.findall(
+        r":root(?:\[data-theme=\"dark\"\]|:not\(\[data-theme=\"light\"\]\))? \{(.*?)\}", style, re.S
+    )
+    light, *dark = (dict(re.findall(r"(--[\w-]+): ([^;]+);", block)) for block in (light, *dark))
+    dark = [block for block in dark if "--paper" in block]  # by the system, and by the button
+    assert len(dark) == 2 and dark[0] == dark[1]
+    assert {name for name, value in light.items() if value.startswith("#")} == set(dark[0])
+    assert set(re.findall(r"var\((--[\w-]+)\)", style)) <= set(light)
 
 
 @pytest.mark.parametrize(

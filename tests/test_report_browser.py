@@ -192,6 +192,32 @@ def write_result(path: Path, name: str, corpus: str, score: float, protocol: str
     path.write_text(json.dumps(result), encoding="utf-8")
 
 
+SEVERAL = """
+document.getElementById("tab-layers").click();
+const select = document.getElementById("layer-model");
+select.value = [...select.options].find(({ value }) => value.startsWith("corpus ")).value;
+select.dispatchEvent(new Event("change"));
+const seen = { errors: problems, labels: [...document.querySelectorAll("#layer-chart text")].slice(-2).map((text) => text.textContent) };
+for (const theme of ["light", "dark"]) {
+  document.documentElement.dataset.theme = theme;
+  seen[theme] = [...document.querySelectorAll("#layer-chart polyline")].map((line) => getComputedStyle(line).stroke);
+}
+"""
+
+
+@pytest.mark.skipif(BROWSER is None, reason="no Chromium or Chrome is installed")
+def test_the_lines_of_several_models_are_seen_and_told_apart(tmp_path):
+    names = ("a-long-organisation/first-model", "a-long-organisation/other-model")
+    for name, score in zip(names, (0.7, 0.4), strict=True):
+        for layer in (0, 3, -1):
+            path = tmp_path / "results" / f"{name.split('/')[1]}.layer{layer}.json"
+            write_result(path, name, "esc50", score, "arch-v1", layer)
+    seen = drive(TEXT_FORMATS["html"](load_board(tmp_path / "results")), SEVERAL, tmp_path)
+    assert seen["errors"] == [] and seen["labels"] == ["first-model", "other-model"]
+    for theme in ("light", "dark"):
+        assert len(set(seen[theme])) == 2 and all(colour.startswith("rgb(") for colour in seen[theme])
+
+
 ADDRESS = """
 const seen = { errors: problems };
 const chip = (text) => [...document.querySelectorAll(".chip")].find((label) => label.textContent === text).querySelector("input");

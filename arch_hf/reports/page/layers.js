@@ -99,7 +99,7 @@ function drawLayers() {
     const fair = points.map(([, cell]) => cell).filter((cell) => alike || !known(cell[CELL.caveat]));
     const best = Math.max(...fair.map((cell) => cell[CELL.score]));
     const cells = layers.map((layer) => points.find(([, , other]) => other === layer)?.[1]);
-    return make("tr", {}, make("th", { scope: "row", class: "first" }, bdi(title)), ...cells.map((cell) => {
+    return make("tr", {}, make("th", { scope: "row", class: "first" }, breakable(title)), ...cells.map((cell) => {
       if (!cell) return make("td", { class: "none" }, "–");
       const caveat = known(cell[CELL.caveat]);
       const isBest = fair.includes(cell) && cell[CELL.score] === best;
@@ -143,7 +143,9 @@ function layerChart(lines, ticks) {
   labels.forEach((label, index) => (label.at = Math.max(label.at, index ? labels[index - 1].at + 13 : top)));
   for (let index = labels.length - 1, limit = height - bottom + 8; index >= 0; index--, limit -= 13) labels[index].at = Math.min(labels[index].at, limit);
   const longest = Math.floor((right - 12) / 7.2);
+  // Rather without its owner than without its middle.
+  const fitting = (text) => (text.length > longest ? text.slice(text.lastIndexOf("/") + 1) : text);
   const cut = (text) => (text.length > longest ? text.slice(0, Math.floor(longest / 2) - 1) + "…" + text.slice(-Math.floor(longest / 2)) : text);
-  for (const { text, at, stroke } of labels) svg.append(makeSvg("text", { x: width - right + 10, y: at + 4, style: `fill:${stroke}` }, cut(text)));
+  for (const { text, at, stroke } of labels) svg.append(makeSvg("text", { x: width - right + 10, y: at + 4, style: `fill:${stroke}` }, cut(fitting(text))));
   return svg;
 }
