@@ -6,7 +6,9 @@ Every process runs every step; together they share out the batches of the extrac
 main process alone writes results and prints.
 """
 
+import copy
 import json
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -21,9 +23,9 @@ from safetensors.numpy import save
 
 from arch_hf.data import CorpusData, load_corpus
 from arch_hf.distributed import Ranks
-from arch_hf.embedding import AudioEncoder, Encoder, as_encoder
+from arch_hf.embedding import AudioEncoder, Encoder
 from arch_hf.embedding.corpus import CorpusEmbeddings, embed_corpus
-from arch_hf.embedding.interface import AnyEncoder, WrappedEncoder
+from arch_hf.embedding.interface import AnyEncoder, check_loaded, names_and_objects
 from arch_hf.embedding.key import EmbedSettings
 from arch_hf.errors import UserError, UserErrors
 from arch_hf.job import (
@@ -34,6 +36,7 @@ from arch_hf.job import (
     as_fields,
     by_model,
     jobs_for,
+    remarks_on,
     texts_of,
     with_options,
 )
@@ -47,6 +50,7 @@ from arch_hf.results.question import Question
 from arch_hf.results.result import DatasetFacts, ExcludedClip, ModelFacts, Result, Timing, dataset_id
 from arch_hf.results.table2 import DRAW_UNCERTAINTY, beside_published, published_score
 from arch_hf.results.trace import environment
+from arch_hf.terminal import say
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -106,10 +110,14 @@ def evaluate_model(
     if isinstance(datasets, (str, Path)):
         raise UserError(f"datasets is the text {str(datasets)!r}: give a list, [{str(datasets)!r}]")
     fields = {"datasets": () if datasets is None else texts_of("datasets", datasets), **as_fields(options)}
-    ids, own = _names_and_objects(model_id)
+    ids, own = names_and_objects(model_id)
     names = () if model_name is None else texts_of("model_name", model_name)
     jobs = jobs_for(ids, texts_of("protocol", protocol), names, **fields)
-    runs = list(run_jobs(jobs, Ranks.launched(device), own))
+    check_loaded(own, fields, device)
+    ranks = Ranks.launched(device)
+    for remark in remarks_on(jobs) if ranks.is_main else ():
+        say(f"note: {remark}", sys.stderr)
+    runs = list(run_jobs(jobs, ranks, own))
     if failed := [f"{run.corpus}: {run.error}" if run.corpus else str(run.error) for run in runs if run.error]:
         raise UserErrors(failed) if len(failed) > 1 else UserError(*failed)
     return [result for run in runs for result in run.results]
@@ -117,27 +125,6 @@ def evaluate_model(
 
 # So that help() and an editor name them all, with what they are by default.
 evaluate_model.__signature__ = with_options(evaluate_model)  # type: ignore[attr-defined]
-
-
-def _names_and_objects(
-    models: str | Path | Encoder | Sequence[str | Path | Encoder],
-) -> tuple[list[str], dict[str, AnyEncoder]]:
-    """The name of each model, and by name the encoders that need not be loaded."""
-    names: list[str] = []
-    own: dict[str, AnyEncoder] = {}
-    for model in models if isinstance(models, Sequence) and not isinstance(models, str) else [models]:
-        encoder = None if isinstance(model, (str, Path)) else as_encoder(model)
-        name = str(model) if encoder is None else encoder.model_id
-        if name in own or (encoder is not None and name in names):
-            raise UserError(f"two models are called {name}: give one of them another model_id")
-        if isinstance(encoder, WrappedEncoder) and name in (DEFAULT_MODEL, BASELINE_MODEL):
-            raise UserError(f"{name} is a baseline that is built in: give the encoder another model_id")
-        names.append(name)
-        if encoder is not None:
-            own[name] = encoder
-    if not names:
-        raise UserError("there is no model: name at least one")
-    return names, own
 
 
 def run_jobs(
@@ -268,9 +255,10 @@ def load_encoder(job: Job, ranks: Ranks) -> AnyEncoder:
 
 
 def named(encoder: AnyEncoder, job: Job) -> AnyEncoder:
-    """The encoder under the name and with the batches that the job asks for."""
+    """The encoder under the name and with the batches that the job asks for; the one that was given stays as it is."""
+    encoder = copy.copy(encoder)
     encoder.model_id = job.model_name or encoder.model_id
-    encoder.batch_seconds = job.batch_seconds
+    encoder.batch_seconds = job.batch_seconds or encoder.batch_seconds
     return encoder
 
 

@@ -107,6 +107,24 @@ class Job:
         return has_seeds(self.rules.training_of(self.probe))
 
     @property
+    def remarks(self) -> list[str]:
+        """What was asked for and has no effect here.
+
+        Examples:
+            >>> Job(protocol="strict", seeds=5).remarks, Job(seeds=5).remarks
+            (['--seeds 5: nothing is random in the linear probe of strict, which is trained once on each fold'], [])
+        """
+        lines = []
+        if self.seeds != DEFAULT_SEEDS and not self.has_seeds:
+            probe = f"the {self.probe} probe of {self.protocol}"
+            lines.append(f"--seeds {self.seeds}: nothing is random in {probe}, which is trained once on each fold")
+        if self.data_dir is not None and all(name in SYNTHETIC_NAMES for name in self.corpora):
+            lines.append(
+                f"--data_dir {self.data_dir}: {', '.join(self.corpora)} are made by this package, and not looked for"
+            )
+        return lines
+
+    @property
     def corpora(self) -> tuple[str, ...]:
         """The corpora asked for: by default all twelve, or the embedded ones for the embedded model."""
         if self.datasets:
@@ -366,3 +384,8 @@ def by_model(jobs: Sequence[Job]) -> list[list[Job]]:
     return [
         [job for job in jobs if job.model_id == model_id] for model_id in dict.fromkeys(job.model_id for job in jobs)
     ]
+
+
+def remarks_on(jobs: Sequence[Job]) -> list[str]:
+    """What was asked for of the jobs and has no effect, each once."""
+    return [*dict.fromkeys(remark for job in jobs for remark in job.remarks)]

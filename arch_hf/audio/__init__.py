@@ -8,7 +8,7 @@ samples on every machine. Two resamplers differ by up to 0.013 on noisy clips, w
 a constant, not an option, and part of `DECODER`, the name under which embeddings are stored.
 """
 
-from arch_hf.audio.decoding import DECODER, AudioInfo, audio_info, decode, load_audio
+from arch_hf.audio.decoding import DECODER, AudioInfo, audio_info, begins_as_audio, decode, load_audio
 from arch_hf.audio.encoding import encode_flac, encode_samples, encode_wav
 from arch_hf.audio.resampling import resample
 
@@ -16,6 +16,7 @@ __all__ = [
     "DECODER",
     "AudioInfo",
     "audio_info",
+    "begins_as_audio",
     "decode",
     "encode_flac",
     "encode_samples",

@@ -72,6 +72,16 @@ def _parts(source: Source, thorough: bool) -> list[Part]:
     raise AudioError(f"not audio but {what}" if what else "not audio that libsndfile can read")
 
 
+def begins_as_audio(path: Path) -> bool:
+    """Whether a file begins as one of the containers that are read, whatever it is called."""
+    try:
+        with open(path, "rb") as file:
+            head = file.read(512)
+    except OSError:
+        return False
+    return head[:3] == b"ID3" or head[:4] in (b"fLaC", b"OggS") or bool(reader_of(head)) or is_mpeg(head)
+
+
 @contextmanager
 def _opened(source: Source, part: Part) -> Iterator[_Forward]:
     try:

@@ -17,7 +17,12 @@ def add_parser(subparsers) -> None:
     parser.add_argument("action", choices=["ls", "verify", "prune"])
     parser.add_argument("--cache_dir", help="default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf")
     parser.add_argument("--store", help="with prune: remove this whole store (the name that ls prints)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, check=check)
+
+
+def check(args) -> None:
+    if args.store and args.action != "prune":
+        raise UserError(f"--store goes with prune: {args.action} looks at all stores")
 
 
 def run(args) -> int:

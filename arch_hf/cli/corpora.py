@@ -33,7 +33,7 @@ def add_parser(subparsers) -> None:
     parser.add_argument("--overwrite", action="store_true", help="replace an --output_dir that prepare made before")
     parser.add_argument("--push_to_hub", metavar="NAMESPACE", help="upload to NAMESPACE/CORPUS afterwards")
     parser.add_argument("--private", action="store_true", help="with --push_to_hub: as a private repo")
-    parser.set_defaults(run=run_prepare)
+    parser.set_defaults(run=run_prepare, check=check_prepare)
 
     parser = subparsers.add_parser(
         "validate",
@@ -50,6 +50,11 @@ def add_parser(subparsers) -> None:
         help="also report clips and groups on both sides of a split, and Freesound ids shared with other corpora beside it",
     )
     parser.set_defaults(run=run_validate)
+
+
+def check_prepare(args) -> None:
+    if args.private and not args.push_to_hub:
+        raise UserError("--private goes with --push_to_hub")
 
 
 def run_prepare(args) -> int:

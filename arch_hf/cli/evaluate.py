@@ -165,7 +165,7 @@ def run(args) -> int:
     jobs = jobs_of(args)
     asked = AskedBefore.of(args, jobs)
     if asked is not None and (answers := asked.answers()) is not None:
-        return int(not _tell(answers, say)[1])
+        return int(not _tell(jobs, answers, say)[1])
     from arch_hf.distributed import Ranks
     from arch_hf.evaluate import run_jobs
 
@@ -178,7 +178,7 @@ def run(args) -> int:
         runs = run_jobs(jobs, ranks)
         if asked is not None and ranks.size == 1:
             runs = asked.noting(runs)
-        pushable, good = _tell(runs, say if ranks.is_main else (lambda *_, **__: None))
+        pushable, good = _tell(jobs, runs, say if ranks.is_main else (lambda *_, **__: None))
     finally:
         ranks.end()
     if ranks.is_main:
@@ -186,9 +186,13 @@ def run(args) -> int:
     return int(not good)
 
 
-def _tell(all_runs: Iterable, tell: Callable[..., None]) -> tuple[list[str], bool]:
+def _tell(jobs: list, all_runs: Iterable, tell: Callable[..., None]) -> tuple[list[str], bool]:
     """Say what comes of each run; returns the names of the models that have results, and whether all went well."""
+    from arch_hf.job import remarks_on
+
     pushable, good = [], True
+    for remark in remarks_on(jobs):
+        tell(f"note: {remark}", file=sys.stderr)
     for _, runs in itertools.groupby(all_runs, key=lambda run: run.job.model_id):
         by_protocol: dict[str, list] = {}
         for run in runs:

@@ -5,6 +5,7 @@ import sys
 from arch_hf.cli.evaluate import add_machine, add_question, jobs_of
 from arch_hf.cli.parser import whole_number
 from arch_hf.cli.plan import add_order
+from arch_hf.errors import UserError, all_of
 from arch_hf.terminal import say
 
 
@@ -31,7 +32,7 @@ def add_parser(subparsers) -> None:
     group.add_argument("--dry_run", action="store_true", help="say what it would cost, and send nothing")
     add_question(send)
     add_machine(send)
-    send.set_defaults(run=run, check=jobs_of)
+    send.set_defaults(run=run, check=check)
     wait = kinds.add_parser(
         "wait",
         help="wait for all jobs of a plan",
@@ -41,6 +42,14 @@ def add_parser(subparsers) -> None:
     wait.add_argument("plan", metavar="PLAN", help="the label that `arch-hf plan --format jobs` gave them")
     wait.add_argument("--namespace", help="the organisation that pays (default: you)")
     wait.set_defaults(run=run_wait)
+
+
+def check(args) -> None:
+    def store() -> None:
+        if args.cache_dir:
+            raise UserError("--cache_dir is of this machine: a job keeps its embeddings in --bucket")
+
+    all_of(store, lambda: jobs_of(args))
 
 
 def run(args) -> None:
@@ -60,8 +69,9 @@ def run(args) -> None:
     say(f"${machine.price:.2f} an hour, stopped after {show_time(60 * minutes)}: ${most:.2f} at most")
     if args.dry_run:
         return
+    words = [*arguments(*jobs), *(["--device", args.device] if args.device else [])]
     order = Order(args.flavor, args.bucket, minutes, args.package or PACKAGE, args.namespace, args.plan)
-    say(f"sent: {submit(arguments(*jobs), order).url}")
+    say(f"sent: {submit(words, order).url}")
     say(f"when it is done: hf buckets sync hf://buckets/{args.bucket}/results {args.output_dir}")
 
 

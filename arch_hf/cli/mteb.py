@@ -24,7 +24,7 @@ def add_parser(subparsers) -> None:
     add("--tasks", nargs="+", default=[], metavar="NAME", help="MTEB's names of tasks: ESC50 FSDD ...")
     add("--benchmark", metavar="NAME", help=f"all tasks of one of MTEB's benchmarks (default, without --tasks: {MAEB})")
     add("--device", help="cpu, cuda, cuda:1, mps (default: the best there is)")
-    add("--dtype", help="float32 (default), bfloat16 or float16")
+    add("--dtype", help="float32 (default), bfloat16 or float16; a launcher's --mixed_precision says the same")
     add("--output_dir", default="results", metavar="DIR", help="where our results are (default: results)")
     add("--cache_dir", metavar="DIR", help="where embeddings are kept (default: as of arch-hf evaluate)")
     add("--overwrite", action="store_true", help="score again what has a result already")
@@ -50,7 +50,7 @@ def run(args) -> int:
     if ranks.size > 1:
         raise UserError("arch-hf mteb runs in one process: start it without a launcher")
     options = {"device": ranks.device, "trust_remote_code": args.trust_remote_code}
-    encoder = AudioEncoder.from_pretrained(args.model_id, args.revision, args.dtype, **options)
+    encoder = AudioEncoder.from_pretrained(args.model_id, args.revision, args.dtype or ranks.dtype, **options)
     model = MtebEncoder(encoder, args.cache_dir, ranks)
     rows, versions, failed = [["task", "kind", "metric", "draws", "score"]], set(), []
     for outcome in run_tasks(model, tasks, args.overwrite):

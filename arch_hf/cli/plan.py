@@ -28,7 +28,7 @@ def add_parser(subparsers) -> None:
         action="store_true",
         help="only the cells of which there is no complete result; status 1 if there are any",
     )
-    add("--report", default="report", metavar="DIR", help="where the last step writes its report (default: report)")
+    add("--report", metavar="DIR", help="where the last step writes its report (default: report)")
     add(
         "--sbatch",
         default="",
@@ -65,7 +65,33 @@ def check(args) -> None:
         if args.format == "jobs" and not (args.flavor and args.bucket):
             raise UserError("--format jobs needs --flavor and --bucket (hf jobs hardware lists the flavors)")
 
-    all_of(jobs, lambda: jobs_of(args))
+    all_of(jobs, lambda: _check_format(args), lambda: jobs_of(args))
+
+
+# The flags that one format of the plan, or some, have a use for.
+_OF_FORMAT = {
+    "machine": ("table", "shell", "slurm"),
+    "report": ("shell", "slurm", "jobs"),
+    "sbatch": ("slurm",),
+    "at_once": ("slurm",),
+    "flavor": ("jobs",),
+    "bucket": ("jobs",),
+    "package": ("jobs",),
+    "namespace": ("jobs",),
+    "cache_dir": ("table", "shell", "slurm"),
+}
+
+
+def _check_format(args) -> None:
+    """Refuse what the format has no use for. What is only to name the missing cells is the last line of a script, with the flags of its plan."""
+    if args.missing and args.format == "table":
+        return
+    unlike = {"machine": "here"}
+    for name, formats in _OF_FORMAT.items():
+        if args.format not in formats and getattr(args, name) not in (None, "", unlike.get(name)):
+            raise UserError(
+                f"--{name} goes with --format {' or '.join(formats)}: --format {args.format} has no use for it"
+            )
 
 
 def run(args) -> int:
@@ -74,8 +100,9 @@ def run(args) -> int:
     from arch_hf.scaling.jobs import flavor_machine
 
     cells = cells_of(jobs_of(args))
-    results = _results(args.output_dir)
-    wanted = missing(cells, results) if args.missing else cells
+    filed = _filed(args.output_dir)
+    results = [one.result for one in filed]
+    wanted = missing(cells, filed) if args.missing else cells
     if args.missing and args.format == "table":
         return _say_missing(cells, wanted)
     if args.format == "jobs":
@@ -91,12 +118,12 @@ def run(args) -> int:
     return int(args.missing and bool(wanted))
 
 
-def _results(output_dir: str) -> list:
+def _filed(output_dir: str) -> list:
     from pathlib import Path
 
     from arch_hf.results.folder import read_results
 
-    return [filed.result for filed in read_results(output_dir)[0]] if Path(output_dir).is_dir() else []
+    return read_results(output_dir)[0] if Path(output_dir).is_dir() else []
 
 
 def _say_missing(cells: list, wanted: list) -> int:
@@ -113,7 +140,7 @@ def _print_plan(args, baselines: list, cells: list, machine) -> None:
     from arch_hf.scaling.scripts import Plan, jobs_script, shell_script, show_time, slurm_script
 
     extra = ["--device", args.device] if args.device else []
-    plan = Plan(baselines, cells, ["arch-hf", *args.argv], machine.name, extra, args.report)
+    plan = Plan(baselines, cells, ["arch-hf", *args.argv], machine.name, extra, args.report or "report")
     if args.format == "shell":
         say(shell_script(plan).rstrip())
     elif args.format == "slurm":

@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from datasets import Audio, ClassLabel, Dataset, List, concatenate_datasets
 
 from arch_hf.audio import audio_info
@@ -18,7 +16,7 @@ from arch_hf.compat.datasets_library import fingerprint_of
 from arch_hf.data.audio_cell import encoded_audio, kind_of
 from arch_hf.data.clip_index import MAX_SECONDS, ClipIndex, index_key, padded_seconds, read_clip_index
 from arch_hf.data.custom.options import ReadingOptions
-from arch_hf.data.custom.raw import Findings, RawDataset, read_column
+from arch_hf.data.custom.raw import Findings, RawDataset, files_named, read_column
 from arch_hf.data.custom.recognise import FLAW_COLUMN, recognise
 from arch_hf.data.limit import spread
 from arch_hf.data.locate import locate
@@ -144,7 +142,7 @@ class CorpusData:
     @property
     def named_files(self) -> list[str]:
         """The audio files that the clips name by path and do not hold; none of a stream."""
-        named = () if self.stream is not None else _named_files(self.clips)
+        named = () if self.stream is not None else files_named(self.clips, "audio")
         return [os.path.join(self.base or "", path) for path in named]
 
     def check_source(self) -> None:
@@ -260,10 +258,16 @@ def read_corpus(
     Raises:
         UserError: if there is no such corpus, or it cannot be opened.
     """
+    if data_dir is not None and not os.path.isdir(data_dir):
+        raise UserError(f"--data_dir {data_dir}: no such folder")
     if name in SYNTHETIC_NAMES:
+        if given := [*(["revision"] if revision else []), *(key for key, value in vars(options).items() if value)]:
+            raise UserError(f"{name} is made by this package, and has no {', '.join(given)} to be named: leave it out")
         corpus = get_corpus(name)
         return _corpus_data(RawDataset(name, dict(generate(name)), revision=corpus.version), corpus)
     raw = locate(name, data_dir, revision, options, streaming, findings)
+    for note in raw.notes:
+        findings.note(note)
     known = raw.facts.get("corpus") or raw.id.removeprefix("arch/")
     ours = {"audio", "clip_id", "group"} <= set(raw.features)
     if ours and not options.names_columns and (known in CORPUS_NAMES or raw.facts):
@@ -359,17 +363,6 @@ def _flaws(clips: Dataset) -> dict[int, str]:
             if value is None or not all(_is_class(one, n_classes) for one in values):
                 flaws[i] = f"{column} is {value}, where there are the classes 0 to {n_classes - 1}"
     return flaws
-
-
-def _named_files(clips: Dataset) -> list[str]:
-    """The audio files that the clips name by path and do not hold, without reading those that they hold."""
-    column = clips.data.column("audio")
-    if pa.types.is_string(column.type) or pa.types.is_large_string(column.type):
-        return [path for path in column.to_pylist() if path]
-    if not pa.types.is_struct(column.type) or not {"bytes", "path"} <= {child.name for child in column.type}:
-        return []
-    paths = [chunk.field("path").filter(pc.is_null(chunk.field("bytes"))) for chunk in column.chunks]
-    return [path for chunk in paths for path in chunk.to_pylist() if path]
 
 
 def _longest(data: CorpusData) -> float:

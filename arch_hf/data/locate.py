@@ -26,13 +26,13 @@ def locate(
         UserError: if there is none, or it cannot be read.
     """
     short = name.removeprefix("arch/")
-    if data_dir is not None and not os.path.isdir(data_dir):
-        raise UserError(f"--data_dir {data_dir}: no such folder")
     for folder in candidate_folders(name, data_dir):
+        if revision is not None and os.path.exists(folder):
+            raise UserError(f"revision {revision} is of a dataset of the Hub, but {folder} is here: leave it out")
         if os.path.isdir(folder):  # which a name too long for a folder is not
             return open_folder(folder, options, streaming)
         if os.path.isfile(folder):
-            return open_file(folder, options)
+            return open_file(folder, options, streaming)
         if old := old_copies(folder):
             raise UserError(
                 f"{folder} is gone: prepare was interrupted while it replaced it, and its old copy is {old[0]}; mv {old[0]} {folder}"

@@ -185,12 +185,12 @@ def identity_of_files(path: str) -> str | None:
         (name, state_of_file(name, str(folder)))
         for file in files
         if file.suffix == ".parquet"
-        for name in _named_files(file)
+        for name in files_named_in(file)
     ]
     return Hasher.hash([folder.resolve().as_posix(), dates, *([named] if named else [])])
 
 
-def _named_files(parquet: Path) -> list[str]:
+def files_named_in(parquet: Path) -> list[str]:
     """The audio files that a Parquet file names by path and does not hold."""
     try:
         with pq.ParquetFile(parquet) as file:

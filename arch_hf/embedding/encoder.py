@@ -17,7 +17,7 @@ from arch_hf.compat.transformers_internals import attention_of
 from arch_hf.embedding import batching
 from arch_hf.embedding.families import AudioTower
 from arch_hf.embedding.fast.mixed_lengths import MixedLengths
-from arch_hf.embedding.inputs import Inputs, Segment, as_waveforms
+from arch_hf.embedding.inputs import Inputs, Segment, as_waveforms, cut_to
 from arch_hf.embedding.key import code_of, facts_of, float32_products, settings_of
 from arch_hf.embedding.loading import Loaded, load, parse_dtype
 from arch_hf.embedding.pooling import Frames, counted_frames, mean_over_time, times_of
@@ -147,7 +147,7 @@ class AudioEncoder:
         """
         dtype = parse_dtype(dtype)
         if fast is None:
-            fast = os.environ.get(FAST_VARIABLE, "1") != "0"
+            fast = _asked_fast(os.environ.get(FAST_VARIABLE, "1"))
         return cls(load(str(model_id), revision, trust_remote_code), str(model_id), dtype, device, compiled, fast)
 
     def copy_for_thread(self) -> "AudioEncoder":
@@ -214,7 +214,7 @@ class AudioEncoder:
             padding: "none": every clip as long as it is, pooled over its own frames; its embedding does not depend on
                 its batch mates. "max_length" (arch-v1): cut to `max_seconds`, zero-padded to that by the model's own
                 feature extractor, no attention mask, pooled over the frames of these seconds, padding included.
-            max_seconds: for padding="max_length".
+            max_seconds: what is longer is cut to it; under "max_length" what is shorter is padded to it.
             layers: "last" or "all"; the last of all is the same as "last".
 
         A clip shorter than the encoder's receptive field is zero-padded to it. Encoders of one fixed window (Whisper
@@ -239,7 +239,8 @@ class AudioEncoder:
         if padding == "max_length" and not (max_seconds and max_seconds > 0):
             raise ValueError('padding="max_length" needs max_seconds > 0')
         seconds = max_seconds if padding == "max_length" else None
-        return self.embed_segments([self.inputs.segments(clip, seconds) for clip in as_waveforms(waveforms)], layers)
+        clips = cut_to(as_waveforms(waveforms), max_seconds, self.sampling_rate)
+        return self.embed_segments([self.inputs.segments(clip, seconds) for clip in clips], layers)
 
     def embed_segments(self, clips: Sequence[list[Segment]], layers: str = "last") -> np.ndarray:
         """As `embed`, for clips that `inputs.segments` has prepared. Segments that share their values go through the model once."""
@@ -383,3 +384,17 @@ class AudioEncoder:
             clip,
             layer,
         )
+
+
+def _asked_fast(value: str) -> bool:
+    """
+    Examples:
+        >>> _asked_fast("0")
+        False
+        >>> _asked_fast("false")
+        Traceback (most recent call last):
+        arch_hf.errors.UserError: ARCH_HF_FAST is 'false': set it to 0 or 1
+    """
+    if value not in ("0", "1"):
+        raise UserError(f"{FAST_VARIABLE} is {value!r}: set it to 0 or 1")
+    return value == "1"

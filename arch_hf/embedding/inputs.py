@@ -246,6 +246,16 @@ def as_waveforms(waveforms: Sequence) -> list[np.ndarray]:
     return out
 
 
+def cut_to(clips: list[np.ndarray], max_seconds: float | None, rate: int) -> list[np.ndarray]:
+    """The clips, none longer than so many seconds.
+
+    Examples:
+        >>> [len(clip) for clip in cut_to([np.ones(9), np.ones(3)], 2.0, 3)]
+        [6, 3]
+    """
+    return clips if max_seconds is None else [clip[: round(max_seconds * rate)] for clip in clips]
+
+
 def pack(clips: list[list[Segment]]) -> tuple[torch.Tensor, list]:
     """All segments of some clips as one flat tensor and how to take it apart: what passes from one process to another. Values that several
     segments share pass once.

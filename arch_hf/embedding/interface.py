@@ -2,13 +2,16 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Protocol, TypeAlias, runtime_checkable
 
 import numpy as np
 import torch
 
+from arch_hf.distributed import find_device
+from arch_hf.embedding.baselines import BASELINES
 from arch_hf.embedding.encoder import AudioEncoder, NonFiniteError
-from arch_hf.embedding.inputs import Segment, as_waveforms
+from arch_hf.embedding.inputs import Segment, as_waveforms, cut_to
 from arch_hf.embedding.key import facts_of
 from arch_hf.errors import UserError, one_line
 
@@ -125,7 +128,8 @@ class WrappedEncoder:
     ) -> np.ndarray:
         """As `AudioEncoder.embed`; under "max_length" the clips are cut and zero-padded before the encoder sees them."""
         seconds = max_seconds if padding == "max_length" else None
-        return self.embed_segments([self.inputs.segments(clip, seconds) for clip in as_waveforms(waveforms)], layers)
+        clips = cut_to(as_waveforms(waveforms), max_seconds, self.sampling_rate)
+        return self.embed_segments([self.inputs.segments(clip, seconds) for clip in clips], layers)
 
     def embed_segments(self, clips: Sequence[list[Segment]], layers: str = "last") -> np.ndarray:
         """As `AudioEncoder.embed_segments`.
@@ -176,6 +180,42 @@ def as_encoder(encoder: Encoder | AnyEncoder) -> AnyEncoder:
             "(see arch_hf.embedding.Encoder)"
         )
     return WrappedEncoder(encoder)
+
+
+def names_and_objects(
+    models: str | Path | Encoder | Sequence[str | Path | Encoder],
+) -> tuple[list[str], dict[str, AnyEncoder]]:
+    """The name of each model, and by name the encoders that need not be loaded."""
+    names: list[str] = []
+    own: dict[str, AnyEncoder] = {}
+    for model in models if isinstance(models, Sequence) and not isinstance(models, str) else [models]:
+        encoder = None if isinstance(model, (str, Path)) else as_encoder(model)
+        name = str(model) if encoder is None else encoder.model_id
+        if name in own or (encoder is not None and name in names):
+            raise UserError(f"two models are called {name}: give one of them another model_id")
+        if isinstance(encoder, WrappedEncoder) and name in BASELINES:
+            raise UserError(f"{name} is a baseline that is built in: give the encoder another model_id")
+        names.append(name)
+        if encoder is not None:
+            own[name] = encoder
+    if not names:
+        raise UserError("there is no model: name at least one")
+    return names, own
+
+
+def check_loaded(own: Mapping[str, AnyEncoder], fields: Mapping[str, Any], device: str | None) -> None:
+    """Refuse options that are of the loading of a model, where there is nothing to load any more.
+
+    Raises:
+        UserError: one of them was given.
+    """
+    given = [name for name in ("revision", "dtype", "trust_remote_code") if fields.get(name)]
+    if own and given:
+        raise UserError(f"{', '.join(own)}: loaded already, so {', '.join(given)} can change nothing: leave it out")
+    wanted = None if device is None else find_device(device)
+    for name, encoder in own.items():
+        if wanted and isinstance(encoder, AudioEncoder) and wanted.type != encoder.device.type:
+            raise UserError(f"{name} is on {encoder.device}, and not on {device}: load it there, or leave device out")
 
 
 def _plain_identity(encoder: Encoder) -> Any:

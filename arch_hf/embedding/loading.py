@@ -46,6 +46,8 @@ def load(model_id: str, revision: str | None = None, trust_remote_code: bool = F
         UserError: see above.
     """
     if model_id in BASELINES:
+        if revision is not None:
+            raise UserError(f"--revision {revision} is of a model on the Hub, but {model_id} is built in: leave it out")
         return Loaded(*make_baseline(model_id))
     checkpoint = find(model_id, revision)
     code = checkpoint.config().get("auto_map") or {}

@@ -66,6 +66,8 @@ def open_run(options: Options, start: dict) -> Run:
         )
     record: dict = before if before and going_on else {"configuration": {}, "steering": {}, "history": []}
     settings = options.settings({**record["configuration"], **record["steering"]})
+    if options.valid_every is not None and not (settings.valid or settings.probe):
+        raise UserError("--valid_every goes with --valid or --probe: there is nothing to measure")
     recipe = _recipe_before(record, options) if going_on else recipe_of(options)
     if recipe.target_layer:  # before anything is written: what cannot be read, or has no such layer, is refused
         LayerFrames(str(settings.targets_from), recipe.target_layer)

@@ -5,6 +5,7 @@ import itertools
 import math
 import os
 import re
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
@@ -15,10 +16,12 @@ import numpy as np
 import soundfile
 
 from arch_hf.audio import audio_info, load_audio
+from arch_hf.data.custom.passed_over import loose_line, may_hold_audio
 from arch_hf.data.tree import walk
 from arch_hf.errors import AudioError, UserError
 from arch_hf.pretraining.recipes import SAMPLING_RATE
 from arch_hf.progress import progress_bar
+from arch_hf.terminal import say
 
 # What libsndfile reads, under the names that files go by.
 EXTENSIONS = {f".{name.lower()}" for name in soundfile.available_formats()} | {".aif", ".oga", ".opus", ".m4a", ".webm"}
@@ -62,7 +65,12 @@ def find_files(
     Raises:
         UserError: if a folder or list is missing, or no audio file is found.
     """
-    files = sorted(itertools.chain.from_iterable(_audio_files(folder, flag, len(folders) > 1) for folder in folders))
+    loose: list[str] = []
+    files = sorted(
+        itertools.chain.from_iterable(_audio_files(folder, flag, len(folders) > 1, loose) for folder in folders)
+    )
+    for line in loose_line(loose):
+        say(f"note: {line}", sys.stderr)
     if twice := next((path for (path, _), (other, _) in itertools.pairwise(files) if path == other), None):
         raise UserError(f"{flag} {' '.join(folders)}: {twice} is in two of them")
     if not files:
@@ -80,7 +88,8 @@ def find_files(
     return files, [(name, "in the segment list, not in the folder") for name in missing]
 
 
-def _audio_files(folder: str, flag: str, several: bool) -> Iterator[tuple[str, str]]:
+def _audio_files(folder: str, flag: str, several: bool, loose: list[str]) -> Iterator[tuple[str, str]]:
+    """(path, name) of each; `loose` gets what is not called like audio, and may be some."""
     if not Path(folder).is_dir():
         raise UserError(f"{flag} {folder}: no such folder")
     whole = os.path.abspath(folder)
@@ -88,6 +97,8 @@ def _audio_files(folder: str, flag: str, several: bool) -> Iterator[tuple[str, s
     for name, entry in walk(Path(whole)):
         if os.path.splitext(name)[1].lower() in EXTENSIONS:
             yield entry.path, before + name
+        elif may_hold_audio(Path(entry.path)):
+            loose.append(before + name)
 
 
 def measure(files: list[str], min_seconds: float) -> list[float | str]:
@@ -203,11 +214,13 @@ def open_dataset(name: str, config: str | None = None, split: str | None = None)
     """
     from datasets import Audio, DatasetDict, load_from_disk
 
-    split = split or "train"
+    named, split = split, split or "train"
     try:
         folder = Path(name)
         if (folder / "state.json").exists() or (folder / "dataset_dict.json").exists():
             dataset = load_from_disk(name)
+            if config is not None or (named and not isinstance(dataset, DatasetDict)):
+                raise ValueError(f"a saved dataset has no {'configurations' if config else 'splits'} to be named")
             dataset = dataset[split] if isinstance(dataset, DatasetDict) else dataset
             dataset = dataset.to_iterable_dataset(num_shards=min(FINER_BELOW, max(1, len(dataset))))
         else:

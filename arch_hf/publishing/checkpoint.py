@@ -77,6 +77,8 @@ def publish_checkpoint(
 def fetch(source: str, revision: str | None, folder: Path) -> Path:
     """The source as a local folder. Downloaded first and loaded from there, so that nothing but the listed files counts."""
     if Path(source).is_dir():
+        if revision is not None:
+            raise UserError(f"--revision {revision} is of a model on the Hub, but {source} is a folder: leave it out")
         folder = Path(source)
     elif Path(source).exists() or source.count("/") != 1:
         raise UserError(f"{source} is neither a folder with a checkpoint nor a model of the Hub (owner/name)")

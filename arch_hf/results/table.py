@@ -79,6 +79,9 @@ def remarks(result: Result) -> list[str]:
         more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
         lines.append(f"{name}: {len(excluded)} {'clip' if len(excluded) == 1 else 'clips'} not used: {shown}{more}")
     lines += [f"{name}: {kind}: {_training_free(scores)}" for kind, scores in result.training_free.items()]
+    for kind in result.protocol.get("also", ()):
+        if kind not in result.training_free:
+            lines.append(f"{name}: there is no {kind} in it to ask for")
     if result.layer_curve and result.layer_curve.best is not None:
         best = result.layer_curve.best
         lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")

@@ -5,7 +5,9 @@ from dataclasses import MISSING, fields, replace
 
 from arch_hf.job import Job
 from arch_hf.names import public_name
-from arch_hf.results.result import Result
+from arch_hf.results.folder import Filed
+from arch_hf.results.question import Question
+from arch_hf.results.result import DatasetFacts, ModelFacts
 
 MANY = ("model_id", "model_name", "protocol")  # of one command
 
@@ -66,24 +68,49 @@ def arguments(*jobs: Job) -> list[str]:
     return words
 
 
-def missing(cells: Sequence[Job], results: Iterable[Result]) -> list[Job]:
-    """The cells of which there is no complete result. Whether one is of the same weights and data, the cell itself sees when it runs.
+def missing(cells: Sequence[Job], filed: Iterable[Filed]) -> list[Job]:
+    """The cells of which there is no complete result of every layer that is asked for. Whether one is of the same weights and data, the cell itself
+    sees when it runs.
 
     Examples:
         >>> missing([Job("mfcc", ("esc50",))], [])[0].datasets
         ('esc50',)
     """
-    done = {
-        (result.model.id, result.dataset.id.removeprefix("arch/"), result.protocol["name"], result.dataset.limit)
-        for result in results
-        if result.complete
-    }
-    return [cell for cell in cells if not _names(cell) & done]
+    done, depth = set(), {}
+    for one in filed:
+        if one.result.complete:
+            done.add((one.result.model.id, one.path.name))
+            depth[one.result.model.id] = one.result.model.n_layers
+    return [cell for cell in cells if not all(names & done for names in _names(cell, depth.get(cell.shown_name)))]
 
 
-def _names(cell: Job) -> set[tuple[str, str, str, int | None]]:
-    """The model, dataset, protocol and limit of a cell, as a result may name them: a folder by its path or by the name that may be shown."""
+def _names(cell: Job, n_layers: int | None) -> list[set[tuple[str, str]]]:
+    """For each layer of a cell the model and the names that its file of results may have: that of a folder says its path, or the name that may be
+    shown. How many layers the model has is only known from another result of it; until then none is there."""
     (dataset,) = cell.datasets
+    if cell.layers != "last" and n_layers is None:
+        return [set()]
     protocol = cell.protocol + ("" if cell.probe == "linear" else f"-{cell.probe}")
-    shown = {name.removeprefix("arch/") for name in (dataset, public_name(dataset))}
-    return {(cell.shown_name, name, protocol, cell.limit) for name in shown}
+    suite = dataset if ":" in dataset else None
+
+    def file_name(name: str, layer: int) -> str:
+        facts = DatasetFacts(
+            id=name,
+            suite=suite,
+            config=cell.dataset_options.get("config"),
+            task="single_label",
+            n_clips=0,
+            limit=cell.limit,
+        )
+        question = Question(
+            model=ModelFacts(id=cell.shown_name),
+            dataset=facts,
+            protocol={"name": protocol},
+            layer=layer,
+            embedding={},
+            asked=cell.asked(cell.dtype or "float32"),
+        )
+        return question.file_name
+
+    layers = [-1] if n_layers is None else cell.chosen_layers(n_layers)
+    return [{(cell.shown_name, file_name(name, layer)) for name in (dataset, public_name(dataset))} for layer in layers]

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import datasets
@@ -15,6 +16,7 @@ from datasets.fingerprint import Hasher
 from arch_hf.compat.datasets_library import audio_as_it_is, fingerprint_of
 from arch_hf.data.custom.files import Tree, look_into, read_tree
 from arch_hf.data.custom.options import ReadingOptions
+from arch_hf.data.custom.passed_over import ARCHIVE, loose_files, unread_beside_audio, unread_files
 from arch_hf.data.custom.raw import RawDataset, shown
 from arch_hf.data.official.archives import extract_all
 from arch_hf.data.official.prepared import read_facts
@@ -22,7 +24,6 @@ from arch_hf.data.streaming import first_line, identity_of_files, open_stream
 from arch_hf.data.tree import state_of_file
 from arch_hf.errors import UserError
 
-ARCHIVE = re.compile(r"\.(zip|tar|tar\.gz|tgz)$", re.IGNORECASE)
 _DATA_ENDINGS = (".parquet", ".arrow")
 
 
@@ -33,36 +34,50 @@ def open_folder(folder: Path, options: ReadingOptions, streaming: bool) -> RawDa
         UserError: if it is none of these, or cannot be read.
     """
     facts = read_facts(folder)
-    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
-        return RawDataset(str(folder), _splits(load_from_disk(str(folder))), facts=facts, base=str(folder))
     tree = look_into(folder)
+    if (folder / "dataset_dict.json").is_file() or (folder / "state.json").is_file():
+        _refuse_config(options, folder)
+        saved = RawDataset(str(folder), _splits(load_from_disk(str(folder))), facts=facts, base=str(folder))
+        return replace(saved, notes=unread_files(tree, saved, options.audio_column))
     data = [path for path in tree.others if path.lower().endswith(_DATA_ENDINGS)]
     archives = [path for path in tree.others if ARCHIVE.search(path)]
     if not data and not _describes_itself(folder):
         if tree.audio or tree.lists:
-            return read_tree(tree, str(folder), options.audio_column)
+            _refuse_config(options, folder)
+            return replace(read_tree(tree, str(folder), options.audio_column), notes=unread_beside_audio(tree))
         if archives:
-            return open_archives([folder / path for path in archives], str(folder), options)
+            return open_archives([folder / path for path in archives], str(folder), options, streaming)
+        if loose := loose_files(tree):
+            raise UserError(f"{folder} holds no audio that is called so; {loose[0]}")
     # by its whole path: a folder may be called like one of the library's own readers ("csv", "pandas")
     raw = open_by_library(os.path.abspath(folder), options, None, streaming, base=str(folder))
     raw.id = str(folder)
     if data and options.config is None and not _describes_itself(folder):
         _check_rows_are_read(folder, [path for path in data if path.endswith(".parquet")], raw)
-    raw.facts = facts
-    return raw
+    return replace(raw, facts=facts, notes=unread_files(tree, raw, options.audio_column))
 
 
-def open_file(path: Path, options: ReadingOptions) -> RawDataset:
+def _refuse_config(options: ReadingOptions, path: Path) -> None:
+    if options.config is not None:
+        raise UserError(f"--config {options.config}: {path} has no configurations; leave it out")
+
+
+def open_file(path: Path, options: ReadingOptions, streaming: bool = False) -> RawDataset:
     """One file: an archive, a list of files, or Parquet.
 
     Raises:
         UserError: if it is none of these, or cannot be read.
     """
     if ARCHIVE.search(path.name):
-        return open_archives([path], str(path), options)
+        return open_archives([path], str(path), options, streaming)
+    _refuse_config(options, path)
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         return read_tree(Tree(path.parent, (), (path.name,), ()), str(path), options.audio_column)
     if path.suffix.lower() == ".parquet":
+        if streaming:
+            raise UserError(
+                f"--streaming makes no copy, and of the file {path} one is made: name its folder, or leave that out"
+            )
         try:
             with audio_as_it_is():
                 splits = _splits(
@@ -74,12 +89,14 @@ def open_file(path: Path, options: ReadingOptions) -> RawDataset:
     raise UserError(f"{path} is no dataset: give a folder, or a csv, tsv, jsonl, Parquet, zip or tar file")
 
 
-def open_archives(paths: list[Path], dataset_id: str, options: ReadingOptions) -> RawDataset:
+def open_archives(paths: list[Path], dataset_id: str, options: ReadingOptions, streaming: bool = False) -> RawDataset:
     """What is in archives, unpacked once into the cache of `datasets`.
 
     Raises:
-        UserError: if one is damaged, or what is in them cannot be read.
+        UserError: if one is damaged, or what is in them cannot be read; or they are to be read in passing.
     """
+    if streaming:
+        raise UserError(f"--streaming makes no copy, and {dataset_id} has to be unpacked: leave that out")
     folder = Path(_own_cache(_file_identity(paths)))
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)

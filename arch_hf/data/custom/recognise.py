@@ -9,7 +9,7 @@ from arch_hf.data.audio_cell import kind_of
 from arch_hf.data.custom.audio_column import choose_audio
 from arch_hf.data.custom.columns import as_text, choose_folds, choose_groups, choose_ids, describe_columns
 from arch_hf.data.custom.labels import Labels, choose_label, describe_labels, read_labels
-from arch_hf.data.custom.options import ReadingOptions
+from arch_hf.data.custom.options import OFF, ReadingOptions
 from arch_hf.data.custom.raw import Findings, RawDataset, shown
 from arch_hf.data.custom.splits import SplitPlan, plan_splits
 from arch_hf.data.spec import Corpus
@@ -40,6 +40,8 @@ def recognise(raw: RawDataset, options: ReadingOptions, findings: Findings) -> R
     group = choose_groups(raw, options.group_column, taken, there, findings)
     fold = choose_folds(raw, options.fold_column, [*taken, *([group] if group else [])], there, findings)
     clip_id = choose_ids(raw, options.id_column, taken, there, findings)
+    if options.named_splits and options.fold_column not in (None, OFF):
+        findings.problem("--splits and --fold_column both say which clips train and which test: give one of them")
     plans = plan_splits(raw, options.named_splits, fold, there, findings)
     labels = None
     if label and plans:
