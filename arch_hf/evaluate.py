@@ -114,10 +114,7 @@ def evaluate_model(
     names = () if model_name is None else texts_of("model_name", model_name)
     jobs = jobs_for(ids, texts_of("protocol", protocol), names, **fields)
     check_loaded(own, fields, device)
-    ranks = Ranks.launched(device)
-    for remark in remarks_on(jobs) if ranks.is_main else ():
-        say(f"note: {remark}", sys.stderr)
-    runs = list(run_jobs(jobs, ranks, own))
+    runs = list(run_jobs(jobs, _launched(jobs, device), own))
     if failed := [f"{run.corpus}: {run.error}" if run.corpus else str(run.error) for run in runs if run.error]:
         raise UserErrors(failed) if len(failed) > 1 else UserError(*failed)
     return [result for run in runs for result in run.results]
@@ -125,6 +122,13 @@ def evaluate_model(
 
 # So that help() and an editor name them all, with what they are by default.
 evaluate_model.__signature__ = with_options(evaluate_model)  # type: ignore[attr-defined]
+
+
+def _launched(jobs: Sequence[Job], device: str | None) -> Ranks:
+    ranks = Ranks.launched(device)
+    for remark in remarks_on(jobs) if ranks.is_main else ():
+        say(f"note: {remark}", sys.stderr)
+    return ranks
 
 
 def run_jobs(
