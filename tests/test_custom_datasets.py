@@ -248,10 +248,15 @@ def test_a_form_of_the_docs_is_read_as_it_says(form, capsys):
     assert f"{name}: 14 clips" in said and "wrong:" not in said
     assert said.rstrip().endswith(f"to evaluate it: {shlex.join(['arch-hf', *command])}".replace("mfcc", "MODEL"))
     assert main(["check-dataset", name, *flags, "--streaming"]) == 0
-    assert capsys.readouterr().out.replace(" --streaming", "") == said
+    lines = capsys.readouterr().out.replace(" --streaming", "").splitlines(keepends=True)
+    copied_all_the_same = [line for line in lines if "reads without a copy, but" in line]
+    assert "".join(line for line in lines if line not in copied_all_the_same) == said
+    assert len(copied_all_the_same) == (name in ("one.parquet", "shards", "birds.zip", "sounds.tar.gz"))
     options = dict(zip((flag.removeprefix("--") for flag in flags[::2]), flags[1::2], strict=True))
     copied, streamed = (load_corpus(name, streaming=streaming, **options) for streaming in (False, True))
-    assert copied.table == streamed.table and copied.notes == streamed.notes
+    assert copied.table == streamed.table and copied.notes == [
+        note for note in streamed.notes if "--streaming" not in note
+    ]
     assert copied.targets().tolist() == streamed.targets().tolist() and len(set(copied.table.clip_id)) == 14
     several = name in SEVERAL
     assert copied.corpus.task == ("multi_label" if several else "single_label") and not copied.flaws

@@ -127,14 +127,16 @@ def test_archives_beside_what_is_read(classes):
     assert line == "not read: 1 archives beside what is read: unpack them (rest.zip)"
 
 
-def test_what_cannot_be_read_in_passing_is_refused(classes, tmp_path):
+def test_what_cannot_be_read_in_passing_is_said(classes, tmp_path):
     shutil.make_archive(str(tmp_path / "all"), "zip", classes)
-    with pytest.raises(UserError, match=r"--streaming makes no copy, and .*all\.zip has to be unpacked"):
-        load_corpus(str(tmp_path / "all.zip"), streaming=True)
     one = parquet(tmp_path / "rows", embedded) / "data/train-00000-of-00001.parquet"
-    with pytest.raises(UserError, match="--streaming makes no copy, and of the file"):
-        load_corpus(str(one), streaming=True)
-    assert len(load_corpus(str(classes), streaming=True)) == 16  # no copy is made of these
+    for path in (tmp_path / "all.zip", one):
+        options = {"fold_column": "none"} if path == one else {}
+        for streaming in (False, True):
+            notes = load_corpus(str(path), streaming=streaming, **options).notes
+            assert sum("--streaming reads without a copy, but" in note for note in notes) == streaming
+    assert len(load_corpus(str(classes), streaming=True)) == 16
+    assert not any("--streaming" in note for note in load_corpus(str(classes), streaming=True).notes)
 
 
 def test_a_configuration_of_what_has_none_is_refused(classes):

@@ -74,10 +74,6 @@ def open_file(path: Path, options: ReadingOptions, streaming: bool = False) -> R
     if path.suffix.lower() in (".csv", ".tsv", ".jsonl"):
         return read_tree(Tree(path.parent, (), (path.name,), ()), str(path), options.audio_column)
     if path.suffix.lower() == ".parquet":
-        if streaming:
-            raise UserError(
-                f"--streaming makes no copy, and of the file {path} one is made: name its folder, or leave that out"
-            )
         try:
             with audio_as_it_is():
                 splits = _splits(
@@ -85,7 +81,7 @@ def open_file(path: Path, options: ReadingOptions, streaming: bool = False) -> R
                 )
         except Exception as error:  # datasets raises many kinds; what the first of them says is what the user needs
             raise UserError(f"the dataset {path} cannot be loaded: {first_line(error)}") from None
-        return RawDataset(str(path), splits, base=str(path.parent))
+        return RawDataset(str(path), splits, base=str(path.parent), notes=_copied(path.name, streaming))
     raise UserError(f"{path} is no dataset: give a folder, or a csv, tsv, jsonl, Parquet, zip or tar file")
 
 
@@ -93,10 +89,8 @@ def open_archives(paths: list[Path], dataset_id: str, options: ReadingOptions, s
     """What is in archives, unpacked once into the cache of `datasets`.
 
     Raises:
-        UserError: if one is damaged, or what is in them cannot be read; or they are to be read in passing.
+        UserError: if one is damaged, or what is in them cannot be read.
     """
-    if streaming:
-        raise UserError(f"--streaming makes no copy, and {dataset_id} has to be unpacked: leave that out")
     folder = Path(_own_cache(_file_identity(paths)))
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -111,8 +105,11 @@ def open_archives(paths: list[Path], dataset_id: str, options: ReadingOptions, s
         finally:
             shutil.rmtree(aside, ignore_errors=True)
     raw = open_folder(_top(folder), options, streaming=False)
-    raw.id = dataset_id
-    return raw
+    return replace(raw, id=dataset_id, notes=[*raw.notes, *_copied(dataset_id, streaming)])
+
+
+def _copied(name: str, streaming: bool) -> list[str]:
+    return [f"--streaming reads without a copy, but {name} is read from one in the cache"] if streaming else []
 
 
 def _top(folder: Path) -> Path:
