@@ -119,7 +119,20 @@ def check(args: argparse.Namespace) -> None:
     """Raise UserError for what can be seen before anything is loaded."""
     from arch_hf.pretraining.options import Options
 
-    all_of(lambda: _trackers(args.log_with), lambda: _options(args, Options).check())
+    all_of(lambda: _trackers(args.log_with), lambda: _numbers(args), lambda: _options(args, Options).check())
+
+
+def _numbers(args: argparse.Namespace) -> None:
+    """Each number of the recipe is given once."""
+    from arch_hf.pretraining.options import TWO_WAYS
+
+    names = [text.partition("=")[0] for text in args.overrides]
+    for name in dict.fromkeys(names):
+        flag = TWO_WAYS.get(name)
+        if flag is not None and getattr(args, flag) is not None:
+            raise UserError(f"--set {name}= and --{flag} say the same number: give one of them")
+        if names.count(name) > 1:
+            raise UserError(f"--set gives {name} twice: once is enough")
 
 
 def _trackers(names: list[str]) -> None:

@@ -16,11 +16,6 @@ STEERING = (
 TWO_WAYS = {"max_steps": "max_steps", "target_layer": "layer"}  # a recipe's numbers that have a flag of their own
 
 
-def _set(overrides: tuple[str, ...]) -> set[str]:
-    """The names of the numbers that are changed."""
-    return {text.partition("=")[0] for text in overrides}
-
-
 @dataclass(frozen=True)
 class Settings:
     """What a run keeps from one start to the next unless it is told otherwise, and what it is at first."""
@@ -78,10 +73,6 @@ class Options:
         for name, smallest in least.items():
             if getattr(self, name) is not None and getattr(self, name) < smallest:
                 raise UserError(f"--{name} {getattr(self, name)}: must be {smallest} or more")
-        if twice := [
-            name for name in TWO_WAYS if getattr(self, TWO_WAYS[name]) is not None and name in _set(self.overrides)
-        ]:
-            raise UserError(f"--set {twice[0]}= and --{TWO_WAYS[twice[0]]} say the same number: give one of them")
         if self.seed is not None and self.seed >= 1 << 32:
             raise UserError(f"--seed {self.seed}: must be below {1 << 32}")
         if self.objective != "hubert":

@@ -288,8 +288,6 @@ def override(recipe: Recipe, overrides: list[str] | tuple[str, ...]) -> Recipe:
             raise UserError(
                 f"--set {text}: no number called {name!r}" + (f"; did you mean {near[0]!r}?" if near else "")
             )
-        if name in changes:
-            raise UserError(f"--set gives {name} twice: once is enough")
         changes[name] = _parse(text, value, getattr(recipe, name))
     recipe = dataclasses.replace(recipe, **changes)
     _check(recipe)
