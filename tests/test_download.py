@@ -132,7 +132,7 @@ def test_no_content_length(answer, facts, server, tmp_path, capsys):
         pytest.param(Answer(503), {}, "6 times in a row.*answered 503", None, id="503"),
         pytest.param(Answer(429, {"Retry-After": "3600"}), {}, "come back in 60 minutes .*429", None, id="429"),
         pytest.param(
-            Answer(429, {"Retry-After": IN_AN_HOUR}), {}, "come back in (60|59) minutes .*429", None, id="429 date"
+            Answer(429, {"Retry-After": IN_AN_HOUR}), {}, "come back in [1-6][0-9] minutes .*429", None, id="429 date"
         ),
         pytest.param(Answer(301, {"Location": "/x.zip"}), {}, "in circles", None, id="circle"),
         pytest.param(Answer(301, {"Location": "file:///etc/passwd"}), {}, "not http", None, id="file redirect"),
