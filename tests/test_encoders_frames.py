@@ -49,7 +49,7 @@ MISSED = {
     ("encodec", 0): 4.2,
     ("encodec", -1): 4.2,
     ("mimi", 0): 1.8,
-    ("mimi", -1): 1.3,
+    ("mimi", -1): 1.8,
     ("seamless-m4t-v2", -1): 3.5,
 }
 
