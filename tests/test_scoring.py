@@ -57,6 +57,21 @@ def scored(protocol="arch-v1", features=None, task=None, ranks=None, **options):
     return next(score_layers(layers, task or its_task, QUICK[protocol], probes, ranks or rank(), progress=False))
 
 
+@pytest.mark.parametrize("probe", ["linear", "knn", "weighted_sum"])
+def test_clips_that_test_only_move_nothing_that_is_learned(probe):
+    """Whatever the test clips are, strict chooses the same strength by the same loss; the test clips that stay score as they did."""
+    features, task = problem()
+    clips = np.arange(N)
+    task = replace(task, folds=[Fold("test", clips[:30], clips[30:45], clips[45:])])
+    changed = features.copy()
+    changed[48:] = 1e8 * (10 + np.abs(features[48:]))  # on one side of all others, and more than they are
+    layers = [features[:, None], changed[:, None]] if probe == "weighted_sum" else [features, changed]
+    (before, seen), (after, seen_too) = (scored("strict", features=one, task=task, probe=probe) for one in layers)
+    assert before.runs[0].strength == after.runs[0].strength
+    assert before.runs[0].validation_loss == after.runs[0].validation_loss
+    np.testing.assert_allclose(seen["scores"][:, :3], seen_too["scores"][:, :3], atol=1e-3)
+
+
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_block_of_single_labels(protocol):
     block, predictions = scored(protocol)
