@@ -18,13 +18,17 @@ from arch_hf.cli import main
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding.corpus import embed_corpus
+from arch_hf.embedding.key import EmbedSettings
+from arch_hf.embedding.store import EmbeddingStore
 from arch_hf.errors import UserError
 from arch_hf.evaluate import load_clips, settings_for
+from arch_hf.files import audio_digest
 from arch_hf.integrations import audio_columns
 from arch_hf.integrations.audio_columns import DecodedOnDemand, clips_of, decoded_by_us, encoded
 from arch_hf.integrations.clips import Clips, StoredEncoder
 from arch_hf.integrations.mteb import MtebEncoder, find_tasks, run_tasks
 from arch_hf.job import Job
+from arch_hf.probing.protocols import get_protocol
 from arch_hf.results.benchmark import BenchmarkScore, read_benchmarks
 from arch_hf.results.folder import read_results
 
@@ -166,6 +170,15 @@ def test_a_clip_that_strict_would_cut_is_taken_whole(tmp_path):
     expected = encoder.embed([load_audio(clip, encoder.sampling_rate) for clip in (long, short, long)])
     np.testing.assert_allclose(vectors, expected, atol=1e-5)
     assert stored.encoded == 2
+
+
+def test_a_clip_of_just_the_length_that_strict_takes_is_shared_with_it(tmp_path):
+    strict, encoder = get_protocol("strict"), AudioEncoder.from_pretrained("logmel")
+    longest, longer = (wav(np.full(int(strict.max_seconds * RATE) + more, 0.1, "f4")) for more in (0, 1))
+    StoredEncoder(encoder, tmp_path).embed(clips_of(make_rows([longest, longer], [0, 1]), "audio", "rows"))
+    settings = EmbedSettings(tmp_path, strict.padding, strict.max_seconds, "last")
+    store = EmbeddingStore(settings.cache, settings.key(encoder))
+    assert audio_digest(longest) in store and audio_digest(longer) not in store
 
 
 def test_two_checkpoints_under_one_name_share_no_score(tmp_path, folder, make_task):
