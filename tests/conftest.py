@@ -8,6 +8,8 @@ import pytest
 # One thread per worker: two workers with two threads each on two cores wait for each other most of the time.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+os.environ["HF_UPDATE_DOWNLOAD_COUNTS"] = "0"  # `datasets` would tell a server outside
+
 # The tests bring a Hub of their own: whether the machine may ask the real one makes no difference to them.
 for name in ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_DATASETS_OFFLINE", "HF_ENDPOINT"):
     os.environ.pop(name, None)

@@ -190,10 +190,13 @@ def test_from_the_hub_at_a_commit_and_from_the_cache_without_it(hub, tmp_path, m
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", nowhere + "/{repo_id}/resolve/{revision}/{filename}")
     again = load_corpus("fma_small")
     assert list(again.table.clip_id) == list(data.table.clip_id) and again.targets().tolist() == data.targets().tolist()
-    with pytest.raises(
-        UserError, match=r"arch/us8k cannot be loaded: no such folder or file here.*arch-hf prepare us8k"
-    ):
-        load_corpus("us8k")
+    for offline, why in ((False, "the Hub does not answer"), (True, "HF_HUB_OFFLINE keeps the Hub from being asked")):
+        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", offline)
+        with pytest.raises(
+            UserError,
+            match=rf"arch/us8k is no folder here, and not in the cache.*; {why} for it; .*arch-hf prepare us8k",
+        ):
+            load_corpus("us8k")
 
 
 def test_many_shards_read_as_one(tmp_path, monkeypatch):
