@@ -292,3 +292,10 @@ def test_of_the_hub_a_commit_is_told_by_files_and_a_branch_is_not(world, compute
     jobs.clear()
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert computed(*question) and Path(constants.HF_HUB_CACHE, "models--me--model") in places(jobs)
+
+
+def test_answers_that_lost_their_layer_curve_are_put_right(world, computed):
+    layers = [*QUESTION, "--layers", "0,-1"]
+    assert main(layers) == 0
+    assert main([*QUESTION, "--overwrite"]) == 0  # the last layer alone, under the same name
+    assert computed(*layers)
