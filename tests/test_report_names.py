@@ -110,3 +110,15 @@ def test_plots_of_hostile_names(tmp_path):
     }
     assert {path.name for path in tmp_path.iterdir()} == files
     assert "<script" not in (tmp_path / "intervals.svg").read_text(encoding="utf-8")
+
+
+def test_a_long_title_fits_a_narrow_figure():
+    figure_class = pytest.importorskip("matplotlib.figure").Figure
+    from arch_hf.reports.plots_style import entitle
+
+    for width in (3.75, 30.0):
+        figure = figure_class(figsize=(width, 2))
+        entitle(figure, "ARCH, strict 2.0, score (%) by relative depth (band: 95% interval)")
+        (title,) = figure.texts
+        assert title.get_window_extent().width <= figure.bbox.width
+    assert title.get_fontsize() == 12

@@ -9,6 +9,7 @@ from arch_hf.reports.columns import Column
 from arch_hf.reports.plots_style import (
     COLOURS,
     axes_at,
+    entitle,
     label,
     name_rows,
     panel_grid,
@@ -40,7 +41,7 @@ def intervals(view: View) -> Figure:
         axes.tick_params(labelsize=8)
         axes.locator_params(axis="x", nbins=4)
         axes.set_title(title, fontsize=9)
-    figure.suptitle(f"ARCH, {label(view.title)}: 95% intervals; ring: published; grey: incomplete")
+    entitle(figure, f"ARCH, {label(view.title)}: 95% intervals; ring: published; grey: incomplete")
     return figure
 
 

@@ -12,6 +12,7 @@ from arch_hf.reports.plots_style import (
     DASHES,
     MARKERS,
     MOST_IN_RADAR,
+    entitle,
     label,
     left_out,
     panel_grid,
@@ -59,7 +60,7 @@ def layer_curves(tables: list[LayerTable], protocol: str) -> Figure:
         axes.set_xlim(-0.03, 1.03)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1], ["0", "¼", "½", "¾", "last"])
         axes.set_title(label(column.title), fontsize=9)
-    figure.suptitle(f"ARCH, {label(protocol)}, score (%) by relative depth (band: 95% interval)")
+    entitle(figure, f"ARCH, {label(protocol)}, score (%) by relative depth (band: 95% interval)")
     names = {
         name: handle for axes in figure.axes for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
     }

@@ -123,6 +123,12 @@ def panel_grid(left: float, width: float, heights: list[float], below: float = 0
     return figure, panels
 
 
+def entitle(figure: Figure, title: str) -> None:
+    """A title over the figure, as small as it must be to fit its width."""
+    size = 12.0
+    figure.suptitle(title, fontsize=size * min(1.0, 0.95 * figure.get_figwidth() / text_width([title], size)))
+
+
 def name_rows(axes, names: Sequence[str], size: float) -> None:
     """One name left of each row, the first on top."""
     axes.yaxis.set_visible(False)

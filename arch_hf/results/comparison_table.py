@@ -26,7 +26,9 @@ def comparison_text(comparison: Comparison) -> str:
         )
     if comparison.left_out:
         lines.append(f"{comparison.left_out} clips were scored by one of the two only and are left out.")
-    lines += [f"{caveat}; it may have learned from other clips" for caveat in comparison.caveats]
+    lines += [
+        f"{caveat}; its probe may have learned from other clips than the other's" for caveat in comparison.caveats
+    ]
     return "\n".join(lines)
 
 
@@ -51,9 +53,10 @@ def folders_text(compared: ComparedFolders) -> str:
         HOW,
     ]
     lines.append(
-        "The interval and p of a line are of that line alone; p (Holm) is corrected for the number of corpora (or of domains), and says "
-        "which is better. The means are those of other test clips of these corpora, the last line that of other corpora."
+        "The interval and p of a line are of that line alone; p (Holm) is corrected for the number of corpora (or of domains), and says which is better."
     )
+    if len(compared.corpora) > 1:
+        lines[-1] += " The means are those of other test clips of these corpora, the last line that of other corpora."
     return "\n".join(lines)
 
 
@@ -66,8 +69,9 @@ def _verdict(compared: ComparedFolders) -> str:
     wins = [[each.corpus for each in compared.corpora if each.better == side] for side in (0, 1)]
     few = [each.corpus for each in compared.corpora if each.p_holm is None]
     parts = [f"{'AB'[side]} is better on {', '.join(won)}" for side, won in enumerate(wins) if won]
-    parts = parts or ["No difference is shown on any corpus"]
-    parts += [f"no verdict is possible on {', '.join(few)} (fewer than 6 units)"] if few else []
+    if not parts and len(few) < len(compared.corpora):
+        parts = ["No difference is shown on any corpus"]
+    parts += [f"{'no' if parts else 'No'} verdict is possible on {', '.join(few)} (fewer than 6 units)"] if few else []
     if len(compared.corpora) > 1:
         better = (
             "no difference shown"

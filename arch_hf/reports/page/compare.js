@@ -70,7 +70,7 @@ function drawCompare() {
   }
   const why = rows.some((row) => row[ROW.published])
     ? "The paper states scores alone: no interval of a difference can be made."
-    : `No predictions of both are in this page (it holds those that lie beside the results, of at most ${DATA.most_compared} models): arch-hf compare takes two folders of results.`;
+    : `No predictions of both are in this page (it holds those that lie beside complete results, without a †, of at most ${DATA.most_compared} models): arch-hf compare takes two folders of results.`;
   byId("compare-status").textContent =
     `${state.view.protocol}, layer ${layerName(state.view.layer)}: ${plural(lines.length, "corpus").replace("corpuss", "corpora")} that both have` + (without ? `, ${without} that one of them lacks are left out` : "") + ". " +
     (paired ? `A minus B in points, with the 95% interval of the paired difference on the same test clips. Which is better is said by Holm's p.` : why);

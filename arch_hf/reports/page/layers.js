@@ -16,7 +16,7 @@ const layered = (() => {
     model.layers.sort((a, b) => (a.layer === -1) - (b.layer === -1) || a.layer - b.layer);
     model.count ??= model.layers.at(-1).layer === -1 && model.layers.every(({ layer }, place) => layer === -1 || layer === place) ? model.layers.length : null;
   }
-  return { models: found, single: models.size - found.length };
+  return { models: found, single: new Set([...models.values()].filter((model) => model.layers.length < 2).map((model) => model.name)).size };
 })();
 
 const depthOf = (model, layer) => (layer === -1 ? 1 : model.count > 1 ? layer / (model.count - 1) : null);
