@@ -233,6 +233,8 @@ def test_cache_lists_verifies_and_prunes(capsys, tmp_path):
     name = out and next((tmp_path / "cache/embeddings").iterdir()).name
     assert arch(capsys, "cache", "prune", "--store", name)[0] == 0
     assert not (tmp_path / "cache/embeddings" / name).exists()
+    status, out, _ = arch(capsys, "cache", "verify", "--cache_dir", tmp_path / "mistyped")
+    assert status == 0 and "no embeddings in" in out and "whole" not in out
 
 
 def test_the_cache_of_a_living_run_is_left_alone(capsys, tmp_path, monkeypatch):

@@ -64,7 +64,7 @@ def _verify(root: Path, _) -> int:
             continue
         except ValueError as error:
             damaged.append(f"{path}: {error}")
-    say("\n".join([*damaged, f"{whole} of {len(shards)} shards are whole"]))
+    say("\n".join([*damaged, f"{whole} of {len(shards)} shards are whole" if shards else f"no embeddings in {root}"]))
     return int(bool(damaged))
 
 

@@ -59,7 +59,7 @@ def make_room(path: Path, identity: str) -> str | None:
     if not path.is_file():
         return None
     try:
-        other, why = Result.read(path).identity, "answered another question (other weights, data or protocol)"
+        other, why = Result.read(path).identity, "answered another question (other weights, settings, data or protocol)"
     except UserError:
         other, why = None, "is no result of this version, or was changed"
     if other == identity:
