@@ -148,6 +148,9 @@ def test_what_float32_cannot_solve_is_solved_in_float64(monkeypatch):
     fit_and_test(data, runs, FEW, progress=False)
     assert set(seen) == {torch.float32, torch.float64}
     monkeypatch.setattr(arch_hf.probing.logistic, "STEPS_IN_SINGLE", 0)
+    seen.clear()
+    fit_and_test(data, runs, FEW, progress=False)
+    assert seen.count(torch.float32) == 1, "what failed at one strength is not tried at each"
     for one, other in zip(expected, fit_and_test(data, runs, FEW, progress=False), strict=True):
         assert one.kept == other.kept
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
@@ -248,6 +251,31 @@ def test_the_class_does_what_the_job_does():
     np.testing.assert_array_equal(probe.predict(test), outcome.scores.argmax(1))
     with pytest.raises(UserError, match="give validation="):
         LinearProbe().fit(train, targets[run.fold.train])
+
+
+def test_each_fit_of_the_class_chooses_its_own_strength():
+    probe, strengths = LinearProbe(), []
+    for overlap in (0.5, 3.0):
+        features, targets = embeddings(150, 16, 3, overlap)
+        data = (features[:100], targets[:100], (features[100:], targets[100:]))
+        strengths.append(probe.fit(*data).strength)
+        fresh = LinearProbe().fit(*data)
+        assert probe.strength == fresh.strength
+        np.testing.assert_array_equal(probe.weight, fresh.weight)
+    assert strengths[0] < strengths[1]
+    with pytest.raises(UserError, match="give validation="):
+        probe.fit(features, targets)
+
+
+@pytest.mark.parametrize("protocol", ["strict", "arch-v1"])
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_the_class_wants_finite_embeddings(protocol, value):
+    features, targets = embeddings(30, 4, 3)
+    features = features.astype(np.float64)
+    features[3, 1] = value
+    with pytest.raises(UserError, match="not finite"):
+        LinearProbe(protocol, strength=1.0).fit(features, targets)
 
 
 class TestNoOptimum:

@@ -172,6 +172,16 @@ def test_the_edge_of_the_grid_is_said():
     assert [run.grid_edge for run in block.runs] == ["greatest"] * 3 and not scored("strict")[0].probe_notes
 
 
+def test_a_loss_that_rounds_to_nothing_is_a_choice():
+    """Classes so far apart that the smallest strength leaves no loss in five decimals."""
+    features, task = problem()
+    far = np.eye(3, dtype=np.float32)[task.targets].repeat(5, axis=1) + features[:, :1] * np.float32(1e-3)
+    edge = replace(QUICK["strict"], training=LogisticRegression(strengths=(1e-3, 1e-9)))
+    block, _ = next(score_layers([far], task, edge, Probes(), rank(), progress=False))
+    assert [run.validation_loss for run in block.runs] == [0.0] * 3
+    assert block.probe_notes == ("validation chose the smallest strength of the grid, 1e-09, in 3 of 3 runs",)
+
+
 def test_a_validation_that_tells_nothing_chooses_nothing():
     """No validation clip is of a class that was learned: its loss of 0 is no choice."""
     features, task = problem()

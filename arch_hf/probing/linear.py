@@ -26,7 +26,7 @@ class LinearProbe:
 
     Args:
         protocol: "strict" or "arch-v1".
-        strength: of strict's penalty.
+        strength: of strict's penalty; None has each `fit` choose it.
         seed: of arch-v1's start and batches.
         device: where to compute.
 
@@ -49,7 +49,8 @@ class LinearProbe:
         seed: int = 0,
         device: str | torch.device = "cpu",
     ):
-        self.protocol, self.strength, self.seed, self.device = get_protocol(protocol), strength, seed, device
+        self.protocol, self.seed, self.device = get_protocol(protocol), seed, device
+        self.strength = self._given = strength
 
     def fit(
         self, X: np.ndarray, y: np.ndarray, validation: tuple[np.ndarray, np.ndarray] | None = None
@@ -57,12 +58,15 @@ class LinearProbe:
         """Learn from embeddings [clips, dim] and their classes, int [clips], or of several labels a clip 0 and 1 [clips, classes].
 
         Raises:
-            UserError: strict has neither a strength nor validation clips to choose it by.
+            UserError: strict has neither a strength nor validation clips to choose it by, or an embedding is not finite.
         """
         parts = [(X, y)] + ([validation] if validation is not None else [])
-        embeddings = np.concatenate([np.asarray(part, np.float32) for part, _ in parts])
+        with np.errstate(over="ignore"):  # is refused below
+            embeddings = np.concatenate([np.asarray(part, np.float32) for part, _ in parts])
         targets = np.concatenate([np.asarray(labels, np.int64) for _, labels in parts])
         n_classes = targets.shape[1] if targets.ndim == 2 else int(targets.max()) + 1
+        if not np.isfinite(embeddings).all():
+            raise UserError("the embeddings have numbers that are not finite in float32")
         clips, n = np.arange(len(embeddings)), len(X)
         run = RunKey(0, 0, Fold("fit", clips[:n], clips[n:], clips[:0]), self.seed)
         training = self.protocol.training
@@ -71,7 +75,7 @@ class LinearProbe:
             weight, bias = probe.weight, probe.bias
         else:
             data = Layers.of([embeddings], targets, n_classes, self.device)
-            if self.strength is None and validation is None:
+            if self._given is None and validation is None:
                 raise UserError(
                     "strict chooses its strength by validation clips: give validation=(X, y), or a strength"
                 )
@@ -80,12 +84,12 @@ class LinearProbe:
         return self
 
     def _solve(self, data: Layers, run: RunKey, strengths: tuple[float, ...]) -> tuple[torch.Tensor, torch.Tensor]:
-        if self.strength is None:
+        if self._given is None:
             fitted = fit(data, [run], strengths)
             self.strength = fitted.choice.strengths.item()
             return fitted.regressions.linear(fitted.coefficients, 0)
         regressions = Regressions(data, [TrainingSet(0, run.fold.train)])
-        strength = torch.tensor([self.strength], dtype=torch.float64, device=data.device)
+        strength = torch.tensor([self._given], dtype=torch.float64, device=data.device)
         return regressions.linear(regressions.solve(regressions.start(), strength), 0)
 
     def scores(self, X: np.ndarray) -> np.ndarray:

@@ -5,7 +5,8 @@ For each set of training clips (one fold at one layer) the sum to be minimised i
     mean loss over the clips + strength / 2 * sum of the squared weights        (the bias is free)
 
 on embeddings that are standardised by the mean and the deviation of these clips. The loss is the cross-entropy, or for several labels a
-clip, for which there is one regression per class, the binary cross-entropy. With scikit-learn's C it is C = 1 / (strength * clips). It is
+clip, for which there is one regression per class, the binary cross-entropy. With scikit-learn's C it is C = 1 / (strength * clips),
+and for one of two classes, of which it keeps one vector of weights, 2 / (strength * clips). It is
 convex: there is one minimum, and it does not matter what finds it.
 
 Here all folds, layers and classes step together on one copy of the embeddings of each layer: a clip that does not belong to a set has weight 0
@@ -65,6 +66,7 @@ class Regressions:
 
     def __init__(self, data: Layers, sets: Sequence[TrainingSet], standardise: bool = True):
         self.data, self.sets = data, sets
+        self.single = data.device.type == "cpu"  # whether float32 may serve for a rough solution
         self.outputs = 1 if data.multi_label else data.n_classes
         per_set = data.n_classes if data.multi_label else 1
         self.set_of = torch.arange(len(sets), device=data.device).repeat_interleave(per_set)
@@ -115,11 +117,11 @@ class Regressions:
 
     def solve(self, start: torch.Tensor, strengths: torch.Tensor, tolerance: float = TOLERANCE) -> torch.Tensor:
         """The optimum of every problem at the strength of its set, float64 [sets]."""
-        if tolerance >= SINGLE and self.data.device.type == "cpu":
+        if tolerance >= SINGLE and self.single:
             try:
                 return self._solve(start, strengths, tolerance, torch.float32, STEPS_IN_SINGLE)
             except UserError:
-                pass  # so steep or so flat that rounding hides the way down
+                self.single = False  # so steep or so flat that rounding hides the way down: at other strengths too
         return self._solve(start, strengths, tolerance, torch.float64, MOST_STEPS)
 
     def _solve(

@@ -96,7 +96,11 @@ def _validation(runs: Sequence[Run], metric: str) -> dict[str, float] | None:
 
 
 def _probe_notes(runs: Sequence[Run]) -> tuple[str, ...]:
-    edges = Counter((run.grid_edge, run.strength, run.validation_loss == 0) for run in runs if run.grid_edge)
+    edges = Counter(
+        (run.grid_edge, run.strength, run.grid_edge == "greatest" and run.validation_loss == 0)
+        for run in runs
+        if run.grid_edge
+    )
     notes = []
     for (edge, strength, idle), n in edges.items():
         what = f"chose the {edge} strength of the grid, {strength:g}"
