@@ -392,6 +392,19 @@ class TestNoOptimum:
         self.outcome(features, targets, 3, RunKey(0, 0, Fold("test", clips[:1], clips[1:2], clips[2:]), 0))
 
 
+def test_the_minimiser_takes_a_rise_that_is_rounding():
+    """Near the minimum of what does not vanish there, the way down is smaller than the noise of its value."""
+    calls = []
+
+    def noisy(x, which):
+        calls.append(1)
+        return torch.full((len(x),), 1 + 5e-11 * len(calls), dtype=torch.float64), 2 * x
+
+    start = torch.full((1, 1), 6e-5, dtype=torch.float64)
+    found = minimise(noisy, start, lambda point, which: lambda gradient, which: gradient / 2, most_steps=20)
+    assert abs(found.item()) < 1e-6
+
+
 def test_the_minimiser_says_when_it_cannot():
     start = torch.ones(1, 2, dtype=torch.float64)
     plain = lambda point, _: lambda gradient, _: gradient  # noqa: E731
