@@ -11,6 +11,7 @@ import pyarrow as pa
 import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features
+from datasets.exceptions import DatasetNotFoundError
 from tiny_models import make_tiny
 
 from arch_hf.audio import load_audio
@@ -226,6 +227,26 @@ def test_the_command_runs_tasks_and_writes_scores_beside_our_results(tmp_path, f
     assert read_results("out") == ([], [])  # never among our own
     monkeypatch.setattr(StoredEncoder, "embed", None)  # what has a result is read back
     assert main([*command, "good"]) == 0
+
+
+@pytest.mark.parametrize(
+    "error, remedy",
+    [
+        (ConnectionError("Couldn't reach 'mteb/tones' on the Hub (LocalEntryNotFoundError)"), "check the network"),
+        (DatasetNotFoundError("Dataset 'mteb/tones' is a gated dataset on the Hub."), "check that your token may read"),
+    ],
+)
+def test_data_that_the_hub_does_not_give_is_no_fault_of_ours(tmp_path, monkeypatch, error, remedy):
+    mteb_stand_in.install(monkeypatch)
+
+    def load(task):
+        raise error
+
+    monkeypatch.setattr(mteb_stand_in.Task, "load", load)
+    model = MtebEncoder(AudioEncoder.from_pretrained("logmel"), tmp_path / "cache")
+    (outcome,) = run_tasks(model, [mteb_stand_in.Task("tones", tmp_path)])
+    message = str(outcome.error)
+    assert "mteb/tones" in message and remedy in message and "traceback" not in message
 
 
 def test_a_changed_score_is_noticed(tmp_path, folder, monkeypatch):

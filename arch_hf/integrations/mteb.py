@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from datasets.exceptions import DatasetNotFoundError
 
 from arch_hf.distributed import Ranks
 from arch_hf.embedding import AudioEncoder
@@ -145,7 +146,16 @@ def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False)
             path = cache.get_task_result_path(name, model.mteb_model_meta)
             yield TaskOutcome(name, _score(model, task, outcome.task_results[0], path))
         except Exception as error:
-            yield TaskOutcome(name, error=as_user_error(error))
+            yield TaskOutcome(name, error=_explained(error))
+
+
+def _explained(error: Exception) -> UserError:
+    """Also a dataset that the Hub did not give is something that the user can mend."""
+    if isinstance(error, DatasetNotFoundError):
+        return UserError(f"{one_line(error)}: check that your token may read it, and that its terms are accepted")
+    if isinstance(error, ConnectionError):
+        return UserError(f"{one_line(error)}: check the network, HF_ENDPOINT and HF_HUB_OFFLINE")
+    return as_user_error(error)
 
 
 def _score(model: MtebEncoder, task: Any, result: Any, path: Path) -> BenchmarkScore:
