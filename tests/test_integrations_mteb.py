@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import shutil
+from types import SimpleNamespace
 
 import datasets
 import mteb_stand_in
@@ -247,6 +248,39 @@ def test_data_that_the_hub_does_not_give_is_no_fault_of_ours(tmp_path, monkeypat
     (outcome,) = run_tasks(model, [mteb_stand_in.Task("tones", tmp_path)])
     message = str(outcome.error)
     assert "mteb/tones" in message and remedy in message and "traceback" not in message
+
+
+def test_a_score_that_is_no_number_stops_no_other_task(tmp_path, folder, monkeypatch, capsys):
+    tasks = [mteb_stand_in.Task("odd", folder), mteb_stand_in.Task("good", folder)]
+    tasks[0].evaluate = lambda encode: [float("nan")]
+    tasks[1].evaluate = lambda encode: [0.5, 1.0]
+    mteb_stand_in.install(monkeypatch, tasks)
+    command = ["mteb", "--model_id", "logmel", "--output_dir", "out", "--cache_dir", "cache", "--tasks", "odd", "good"]
+    assert main(command) == 1
+    assert "error: odd: its accuracy is no number: see " in capsys.readouterr().err
+    assert [score.score for score in read_benchmarks("out")[0]] == [0.75]
+
+
+@pytest.mark.parametrize(
+    "kind, protocol",
+    [
+        ("AudioMultilabelClassification", "nearest neighbours on 8 clips per class, 10 draws"),
+        ("AudioClustering", "mini-batch k-means"),
+        ("AudioPairClassification", "similarity of pairs, best over four similarities"),
+        ("Any2AnyRetrieval", "cosine similarity"),
+    ],
+)
+def test_a_score_says_its_protocol_and_that_of_each_subset(tmp_path, folder, monkeypatch, kind, protocol):
+    mteb = mteb_stand_in.install(monkeypatch)
+    parts = [{"hf_subset": name, "main_score": score} for name, score in (("de", 0.2), ("en", 0.4))]
+    content = {"scores": {"test": parts}, "mteb_version": "2.26", "dataset_revision": "local"}
+    result = SimpleNamespace(task_results=[mteb_stand_in.TaskResult(content)])
+    monkeypatch.setattr(mteb, "evaluate", lambda *args, **options: result)
+    model = MtebEncoder(AudioEncoder.from_pretrained("logmel"), tmp_path / "cache")
+    (outcome,) = run_tasks(model, [mteb_stand_in.Task("tones", folder, type=kind)])
+    score = outcome.score
+    assert (score.kind, score.protocol, score.score) == (kind, protocol, pytest.approx(0.3))
+    assert (score.subsets, score.single) == ({"test/de": 0.2, "test/en": 0.4}, ())
 
 
 def test_a_changed_score_is_noticed(tmp_path, folder, monkeypatch):

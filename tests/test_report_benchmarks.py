@@ -94,6 +94,23 @@ def test_another_dtype_is_another_row(folder):
     assert {row.name for row in benchmark_table(load_board(folder)).rows if row.own} == {"us/ours", "us/half"}
 
 
+def test_no_encoders_score_takes_the_place_of_anothers(folder):
+    """Of one model id: another dtype, another commit. The same encoder's does."""
+    model = ModelFacts(id="us/copy", weights_sha256="other", config_sha256="cd")
+    others = [{"environment": {"dtype": "bfloat16"}, "encoder": "bf"}, {"model": model, "encoder": "ot"}]
+    paths = {score(score=0.5, **changes).write(folder) for changes in [*others, {}, *others]}
+    assert len(paths) == 3
+    assert len([row for row in benchmark_table(load_board(folder)).rows if row.own]) == 3
+
+
+def test_of_two_scores_of_one_question_the_newest_is_shown_and_the_other_named(folder):
+    score(version="2.25", score=0.1, created="2026-01-01").write(folder / "z")
+    score(version="3.0", score=0.9, created="2026-02-01").write(folder / "a")
+    page = render(load_board(folder))
+    assert "90.00" in cells(page, "us/ours")
+    assert 'title="MTEB 3.0; before: 10.00, MTEB 2.25; before: 61.23, MTEB 2.26.24"' in page
+
+
 def test_the_report_writes_the_page_where_there_are_scores(folder, tmp_path, capsys):
     names = []
     for path in write_report(load_board(folder), tmp_path / "report"):

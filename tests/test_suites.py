@@ -17,7 +17,7 @@ from datasets import Audio, ClassLabel, Dataset, Features, List, Value
 
 from arch_hf.cli import main
 from arch_hf.data import load_corpus
-from arch_hf.data.suites import suite_dataset, suite_datasets, suite_names
+from arch_hf.data.suites import SuiteRow, suite_dataset, suite_datasets, suite_names
 from arch_hf.errors import UserError
 from arch_hf.evaluate import evaluate_model
 from arch_hf.probing.protocols import get_protocol
@@ -205,6 +205,13 @@ def test_a_suite_and_its_datasets_have_names(suite_hub, tmp_path, capsys):
         load_corpus("mteb-audio:FSDD", label_column="label")
 
 
+def test_a_row_names_what_the_flags_name():
+    columns = ("audio_column", "label_column", "fold_column", "group_column", "splits", "without_labels")
+    said = {column: f"its {column}" for column in columns}
+    assert SuiteRow("me/birds", **said).options(None) == said
+    assert SuiteRow("me/birds").options("en") == {"config": "en"}
+
+
 def test_what_is_not_as_the_table_says_is_one_line(suite_hub, tmp_path, capsys):
     def line(name: str) -> str:
         assert main([*EVALUATE, "--datasets", name]) == 1
@@ -226,7 +233,7 @@ def test_a_file_of_ones_own(suite_hub, tmp_path, capsys):
     on_hub(suite_hub, [NAMES["FSDD"], NAMES["ESC50"]])
     suite = tmp_path / "mine.csv"
     suite.write_text(
-        "id,name,label_column,domain\nmteb/free-spoken-digit-dataset,digits,,speech\nmteb/esc50,,target,events\n"
+        "id,name,label_column,domain\nmteb/free-spoken-digit-dataset, digits ,,speech\nmteb/esc50,,target,events\n"
     )
     assert suite_datasets("mine.csv") == ("mine.csv:digits", "mine.csv:mteb/esc50")
     data = load_corpus("mine.csv:digits")
@@ -241,10 +248,14 @@ def test_a_file_of_ones_own(suite_hub, tmp_path, capsys):
         ("name\nbirds\n", "line 2 has no id"),
         ("id,colour\nme/birds,red\n", "has a column 'colour'"),
         ("id,task\nme/birds,regression\n", "line 2: task is 'regression'; choose of single_label, multi_label"),
+        ("id,metric\nme/birds,f1\n", "line 2: metric is 'f1'; choose of accuracy, map_macro"),
         ("id,domain\nme/birds,nature\n", "line 2: domain is 'nature'"),
         ("id\nme/birds\nme/birds\n", "line 3: there are two rows of the name me/birds"),
         ("id,name\nme/birds\n", "line 2 has not as many fields"),
         ('id\n"me/birds\n', "unexpected end of data"),
+        ("id,label_column,label_column\nme/birds,a,b\n", "has two columns 'label_column'"),
+        ("id,name,configs\nme/birds,x,en de\nme/bees,x:en,\n", "there are two datasets of the name x:en"),
+        ("id,configs\nme/birds,en de en\n", "there are two datasets of the name me/birds:en"),
     ],
 )
 def test_a_wrong_file_is_named_with_its_line(tmp_path, text, wrong):
@@ -252,6 +263,22 @@ def test_a_wrong_file_is_named_with_its_line(tmp_path, text, wrong):
     with pytest.raises(UserError) as error:
         suite_datasets("mine.csv")
     assert str(error.value).startswith("mine.csv") and wrong in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["", "id,name\n", "id\n\n\n"])
+def test_a_file_without_datasets_does_not_ask_for_all_that_are_built_in(tmp_path, capsys, text):
+    (tmp_path / "mine.csv").write_text(text)
+    with pytest.raises(SystemExit):
+        main([*EVALUATE, "--suite", "mine.csv"])
+    assert "--suite mine.csv has no dataset" in capsys.readouterr().err
+
+
+def test_a_value_is_taken_as_it_is_written_and_a_path_may_hold_a_colon(tmp_path):
+    (tmp_path / "my:own.csv").write_text(
+        'id,without_labels\r\nme/birds,a\x0bb\u2028c\x85d\r\nme/bees,"e\nf"\r\n', "utf-8-sig", newline=""
+    )
+    birds, bees = (suite_dataset(name) for name in suite_datasets("my:own.csv"))
+    assert (birds.row.without_labels, bees.row.without_labels) == ("a\x0bb\u2028c\x85d", "e\nf")
 
 
 def test_no_file_and_no_text_are_named(tmp_path):

@@ -68,6 +68,15 @@ def test_equal_vectors_share_their_rank_as_in_scikit_learn():
     assert training_free(features, task, ["retrieval"])["retrieval"]["map"].mean == pytest.approx(expected)
 
 
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_equally_near_clips_count_by_the_share_that_is_relevant(order):
+    """Whichever of them comes first: an encoder that says the same of all clips is at chance."""
+    targets = np.array([*np.array([0, 1, 1])[order], 0, 1, 1])
+    fold = Fold("test", np.arange(3), np.array([], int), np.arange(3, 6))
+    found = training_free(np.ones((6, 4), np.float32), make_task(targets, [fold]), ["retrieval"])["retrieval"]
+    assert found["recall_at_1"].mean == pytest.approx((1 / 3 + 2 / 3 + 2 / 3) / 3)
+
+
 def test_the_gallery_holds_validation_clips_and_no_test_clip():
     features = np.float32([[1, 0], [0, 1], [1, 0.01], [1, 0]])
     task = make_task(np.array([0, 1, 0, 0]), [Fold("test", np.array([1]), np.array([2]), np.array([0, 3]))])
@@ -127,6 +136,26 @@ def test_pairs_are_of_two_groups():
     features = np.eye(10, dtype=np.float32)[speakers]
     task = make_task(targets, folds_of(200, 2), groups=[f"speaker{s}" for s in speakers])
     assert training_free(features, task, ["pairs"])["pairs"]["average_precision"].mean == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_clip_has_both_its_pairs_or_none():
+    """Where all clips of a class are of one group, which leaves no pair of that class, chance is still 0.5."""
+    targets = np.repeat(np.arange(4), 20)
+    groups = [f"{c}" if c < 3 else f"{c} {i % 3}" for i, c in enumerate(targets)]
+    fold = Fold("test", np.array([], int), np.array([], int), np.arange(80))
+    found = training_free(np.ones((80, 2), np.float32), make_task(targets, [fold], groups), ["pairs"])
+    assert found["pairs"]["average_precision"].mean == 0.5
+    one_group = [str(c) for c in targets]
+    assert training_free(np.ones((80, 2), np.float32), make_task(targets, [fold], one_group), ["pairs"]) == {}
+
+
+def test_an_interval_holds_a_score_below_zero():
+    features, targets = np.float32([[0], [0.1], [9], [9.1]] * 3), np.array([0, 1, 0, 1] * 3)
+    fold = Fold("test", np.array([], int), np.array([], int), np.arange(12))
+    score = training_free(features, make_task(targets, [fold]), ["clustering"])["clustering"][
+        "adjusted_mutual_information"
+    ]
+    assert score.mean < 0 and score.ci95[0] <= score.mean <= score.ci95[1]
 
 
 def test_a_pair_hangs_on_both_of_its_clips(monkeypatch):

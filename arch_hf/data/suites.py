@@ -8,6 +8,7 @@ loads, the row names the column that it makes them from. ESC-50 and UrbanSound8K
 
 import csv
 import difflib
+import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -132,8 +133,9 @@ def suite_dataset(name: str) -> SuiteDataset | None:
         >>> suite_dataset("esc50") is None
         True
     """
-    suite = name.partition(":")[0]
-    if ":" not in name or not (suite in suite_names() or suite.endswith(".csv")):
+    file, of_file, _ = name.partition(".csv:")  # whose path may hold a colon itself
+    suite = f"{file}.csv" if of_file else name.partition(":")[0]
+    if ":" not in name or not (of_file or suite in suite_names()):
         return None
     datasets = _datasets_of(suite)
     if name not in datasets:
@@ -145,6 +147,8 @@ def suite_dataset(name: str) -> SuiteDataset | None:
 def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
     if suite.endswith(".csv"):
         rows = tuple(_read(Path(suite)))
+        if not rows:
+            raise UserError(f"--suite {suite} has no dataset: below its line of columns, each line is one")
     else:
         rows = tuple(row for row in _shipped() if suite in row.suites.split())
         if not rows:
@@ -152,18 +156,20 @@ def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             names = ", ".join(suite_names())
             raise UserError(f"unknown suite {suite!r}{hint} There are {names}, or a file of your own: suite.csv")
-    datasets = {}
+    datasets: dict[str, SuiteDataset] = {}
     for row in rows:
         configs, home = row.configs.split(), (row.suites.split() or [suite])[0] if row in _shipped() else suite
         for config in (*configs,) if configs else (None,):
             name = f"{home}:{row.name or row.id}" + (f":{config}" if len(configs) > 1 else "")
+            if name in datasets:
+                raise UserError(f"{suite}: there are two datasets of the name {name.removeprefix(f'{home}:')}")
             datasets[name] = SuiteDataset(name, row, config)
     return datasets
 
 
 @cache
 def _shipped() -> tuple[SuiteRow, ...]:
-    return tuple(_parse((files("arch_hf.data") / _TABLE).read_text(encoding="utf-8").splitlines(), _TABLE))
+    return tuple(_parse((files("arch_hf.data") / _TABLE).read_text(encoding="utf-8"), _TABLE))
 
 
 def _read(path: Path) -> Iterator[SuiteRow]:
@@ -173,19 +179,22 @@ def _read(path: Path) -> Iterator[SuiteRow]:
         raise UserError(f"--suite {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:
         raise UserError(f"--suite {path} is no text in UTF-8") from None
-    return _parse(text.splitlines(), str(path))
+    return _parse(text, str(path))
 
 
-def _parse(lines: list[str], path: str) -> Iterator[SuiteRow]:
+def _parse(text: str, path: str) -> Iterator[SuiteRow]:
     """The rows of a table.
 
     Raises:
-        UserError: it has no `id`, a column that nobody knows, a name twice, or a value that is none.
+        UserError: it has no `id`, a column that nobody knows, a column or a name twice, or a value that is none.
     """
-    table = csv.DictReader(lines, strict=True)
+    table = csv.DictReader(io.StringIO(text), strict=True)
     known = [field.name for field in fields(SuiteRow)]
-    if unknown := [name for name in table.fieldnames or () if name not in known]:
+    columns = list(table.fieldnames or ())
+    if unknown := [name for name in columns if name not in known]:
         raise UserError(f"{path} has a column {unknown[0]!r}; there are {', '.join(known)}")
+    if twice := [name for name in columns if columns.count(name) > 1]:
+        raise UserError(f"{path} has two columns {twice[0]!r}")
     seen = set()
     try:
         for values in table:

@@ -164,6 +164,9 @@ def _score(model: MtebEncoder, task: Any, result: Any, path: Path) -> BenchmarkS
     parts = {(split, scores["hf_subset"]): scores for split, of_split in result.scores.items() for scores in of_split}
     several = {"/".join(key): float(scores["main_score"]) for key, scores in parts.items()} if len(parts) > 1 else {}
     draws = [] if several else next(iter(parts.values())).get("scores_per_experiment", [])
+    single = tuple(float(draw[metadata.main_score]) for draw in draws)
+    if not np.isfinite([result.get_score(), *single, *several.values()]).all():
+        raise UserError(f"its {metadata.main_score} is no number: see {path}")
     return BenchmarkScore(
         benchmark="MTEB",
         version=result.mteb_version or version("mteb"),
@@ -172,7 +175,7 @@ def _score(model: MtebEncoder, task: Any, result: Any, path: Path) -> BenchmarkS
         metric=metadata.main_score,
         protocol=_protocol(task),
         score=float(result.get_score()),
-        single=tuple(float(draw[metadata.main_score]) for draw in draws),
+        single=single,
         subsets=several,
         model=msgspec.convert(encoder.describe(), ModelFacts),
         encoder=digest_of(model.stored.key),

@@ -1,11 +1,12 @@
 """What the vectors say as they are, before any probe: which clips lie near which. Off by default.
 
 - retrieval: each test clip asks for the nearest train and validation clips by cosine; those of its class are relevant (with several
-  labels: those that share one). Mean average precision, and recall at 1: how often the nearest is relevant. Folds are averaged.
+  labels: those that share one). Mean average precision, and recall at 1: how often the nearest is relevant; of equally near ones, the
+  share that is. Folds are averaged.
 - clustering: k-means over all test clips with as many clusters as they have classes (scikit-learn, 10 starts); v-measure and adjusted mutual
   information with the classes. For one label a clip.
 - pairs: each test clip with one of its class and with one of another, both drawn at random and, where groups are known, of another
-  group; average precision of their cosines at telling the same from the different (0.5 is chance).
+  group; clips that have only one of the two are left out; average precision of their cosines at telling the same from the different (0.5 is chance).
 
 Intervals are those of the jackknife over groups (over clips where no group is known), with Student's t: everything is computed again
 without each of them. Many units are dealt to `MOST_BLOCKS` blocks first. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.)
@@ -69,7 +70,8 @@ def retrieval(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
             asks = relevant.any(1)
             ranked = average_precision(torch.from_numpy(cosines[asks].T), torch.from_numpy(relevant[asks].T))
             precision.append(ranked.numpy())
-            hit.append(relevant[asks, cosines[asks].argmax(1)])
+            nearest = cosines[asks] == cosines[asks].max(1, keepdims=True)
+            hit.append((nearest & relevant[asks]).sum(1) / nearest.sum(1))
             fold_of.append(np.full(asks.sum(), number))
             clips.append(queries[asks])
     if not sum(map(len, clips)):
@@ -84,7 +86,7 @@ def retrieval(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
 
         return measure
 
-    values = {"map": np.concatenate(precision), "recall_at_1": np.concatenate(hit).astype(np.float64)}
+    values = {"map": np.concatenate(precision), "recall_at_1": np.concatenate(hit)}
     return {name: _score(mean_over_folds(value), [units]) for name, value in values.items()}
 
 
@@ -102,12 +104,12 @@ def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
         return {}
     clusters = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(features[test])
 
-    def against_classes(measure: Callable[[np.ndarray, np.ndarray], float]) -> Score:
-        return _score(lambda kept: float(measure(classes[kept], clusters[kept])), [units])
+    def against_classes(measure: Callable[[np.ndarray, np.ndarray], float], least: float) -> Score:
+        return _score(lambda kept: float(measure(classes[kept], clusters[kept])), [units], least)
 
     return {
-        "v_measure": against_classes(v_measure_score),
-        "adjusted_mutual_information": against_classes(adjusted_mutual_info_score),
+        "v_measure": against_classes(v_measure_score, 0.0),
+        "adjusted_mutual_information": against_classes(adjusted_mutual_info_score, -1.0),  # 0 is chance
     }
 
 
@@ -122,14 +124,15 @@ def pairs(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     for rows in _blocks(np.arange(len(test)), len(test)):
         relevant = _relevant(task.targets, test[rows], test)
         other = units[rows][:, None] != units
-        for wanted, label in ((relevant & other, 1), (~relevant & other, 0)):
-            has = wanted.any(1)
+        alike, unlike = relevant & other, ~relevant & other
+        has = alike.any(1) & unlike.any(1)  # a clip with both, so that chance is 0.5
+        for wanted, label in ((alike, 1), (unlike, 0)):
             keys = np.where(wanted, rng.random(wanted.shape, np.float32), -1)
             first.append(rows[has])
             second.append(keys[has].argmax(1))
             same.append(np.full(has.sum(), label))
     one, two, truth = np.concatenate(first), np.concatenate(second), np.concatenate(same)
-    if not 0 < truth.sum() < len(truth):
+    if not len(truth):
         return {}
     cosines = np.einsum("ij,ij->i", unit[test[one]], unit[test[two]])
     return {
@@ -171,9 +174,9 @@ def _relevant(targets: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> np.
     return targets[rows] @ targets[columns].T > 0
 
 
-def _score(measure: Callable[[np.ndarray], float], units: list[np.ndarray]) -> Score:
-    """The measure over everything, with the jackknife's interval: `units` int64 [items] are those that an item hangs on, and `measure`
-    takes which items are kept."""
+def _score(measure: Callable[[np.ndarray], float], units: list[np.ndarray], least: float = 0.0) -> Score:
+    """The measure over everything, with the jackknife's interval: `units` int64 [items] are those that an item hangs on, and `measure`,
+    which is between `least` and 1, takes which items are kept."""
     present = np.unique(np.concatenate(units))
     n_blocks = min(len(present), MOST_BLOCKS)
     value = measure(np.ones(len(units[0]), bool))
@@ -191,4 +194,4 @@ def _score(measure: Callable[[np.ndarray], float], units: list[np.ndarray]) -> S
     n = len(without)
     error = np.sqrt((n - 1) / n * ((without - without.mean()) ** 2).sum())
     half = float(t.ppf(0.975, n - 1) * error)
-    return Score(mean=value, ci95=(max(0.0, value - half), min(1.0, value + half)))
+    return Score(mean=value, ci95=(max(least, value - half), min(1.0, value + half)))

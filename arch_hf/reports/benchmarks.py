@@ -58,7 +58,7 @@ def benchmark_table(board: Board) -> BenchmarkTable:
             group.notes.append("of this package: see leaderboard.html for intervals and floors; † is incomplete")
             for row in view.own_rows:
                 _add_ours(groups[view.title], view.title, row, rows)
-    for score in board.benchmarks:
+    for score in sorted(board.benchmarks, key=lambda score: score.created or ""):  # the newest is shown
         _add_theirs(groups, score, rows)
     _add_published(groups, rows)
     return BenchmarkTable(groups, sorted(rows.values(), key=lambda row: (not row.own, row.name.lower(), row.name)))
@@ -76,7 +76,10 @@ def _add_theirs(groups: dict[str, Group], score: BenchmarkScore, rows: dict[tupl
     group = groups.setdefault(score.benchmark, Group(score.benchmark, notes=["by its own program, under its protocol"]))
     group.tasks[score.task] = f"{score.kind}, {score.metric}: {score.protocol}"
     line = rows.setdefault(which_encoder(score.model, score.environment), ModelRow(score.model.id, own=True))
-    line.cells[score.benchmark, score.task] = percent(score.score), f"{score.benchmark} {score.version}"
+    said, before = f"{score.benchmark} {score.version}", line.cells.get((score.benchmark, score.task))
+    if before and before != (percent(score.score), said):
+        said += f"; before: {before[0]}, {before[1]}"
+    line.cells[score.benchmark, score.task] = percent(score.score), said
 
 
 def _add_published(groups: dict[str, Group], rows: dict[tuple, ModelRow]) -> None:

@@ -12,7 +12,7 @@ from msgspec import Struct
 from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.names import as_file_name
-from arch_hf.results.folder import BENCHMARK_SUFFIX
+from arch_hf.results.folder import BENCHMARK_SUFFIX, which_encoder
 from arch_hf.results.result import ModelFacts
 from arch_hf.results.sealed import seal, why_not_sealed
 
@@ -53,12 +53,19 @@ class BenchmarkScore(Struct, frozen=True, kw_only=True):
         return Path(output_dir) / as_file_name(self.model.id) / name
 
     def write(self, output_dir: str | Path) -> Path:
-        """Write its file, whole or not at all; returns its path.
+        """Write its file, whole or not at all; returns its path. Where the score of another encoder lies there (another commit, another dtype),
+        the name says `encoder` too: none takes the place of another's.
 
         Raises:
             UserError: the folder cannot be written.
         """
         path = self.path(output_dir)
+        try:
+            there = BenchmarkScore.read(path)
+        except UserError:
+            there = self
+        if which_encoder(there.model, there.environment) != which_encoder(self.model, self.environment):
+            path = path.with_name(path.name.removesuffix(BENCHMARK_SUFFIX) + f".{self.encoder[:12]}{BENCHMARK_SUFFIX}")
         write_atomically(path, seal(msgspec.to_builtins(self)))
         return path
 
