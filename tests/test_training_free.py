@@ -77,6 +77,16 @@ def test_equally_near_clips_count_by_the_share_that_is_relevant(order):
     assert found["recall_at_1"].mean == pytest.approx((1 / 3 + 2 / 3 + 2 / 3) / 3)
 
 
+def test_the_interval_of_retrieval_is_over_groups(monkeypatch):
+    seen = []
+    monkeypatch.setattr(module, "_score", lambda measure, units: seen.append(units))
+    features, targets = clouds(30, 3, 1.0)
+    folds = folds_of(30, 3)
+    training_free(features, make_task(targets, folds, ["one", "two", "three"] * 10), ["retrieval"])
+    of_clips = np.array([0, 2, 1] * 10)[np.concatenate([fold.test for fold in folds])]  # in the order of their names
+    assert len(seen) == 2 and all((units == of_clips).all() for (units,) in seen)
+
+
 def test_the_gallery_holds_validation_clips_and_no_test_clip():
     features = np.float32([[1, 0], [0, 1], [1, 0.01], [1, 0]])
     task = make_task(np.array([0, 1, 0, 0]), [Fold("test", np.array([1]), np.array([2]), np.array([0, 3]))])
