@@ -89,6 +89,22 @@ def test_each_baseline_comes_first_and_once(capsys):
     assert all(("--model_id mfcc" in line) == (i < 4) for i, line in enumerate(lines))
 
 
+def test_a_baseline_that_is_asked_for_is_run_first_and_not_twice(capsys):
+    args = ["--datasets", "esc50", "emovo", "--machine", "a100", "--format", "shell", "--model_id", "logmel", "mfcc"]
+
+    def cells(*more):
+        _, script = plan(capsys, *args, *more)
+        return [line for line in script.splitlines() if line.startswith("arch-hf evaluate")]
+
+    lines = cells("--batch_seconds", 20)
+    assert len(lines) == 4 and all(("--model_id mfcc" in line) == (i < 2) for i, line in enumerate(lines))
+    # Of another question than the baseline's: a cell of its own.
+    assert len(cells("--also", "pairs")) == len(cells("--dtype", "bfloat16")) == 6
+    assert len(cells("--model_name", "mine", "other")) == 6
+    _, alone = plan(capsys, *args[:-2], "mfcc")
+    assert alone.count("run <<'CELLS'") == 1 and alone.count("arch-hf evaluate --model_id mfcc") == 2
+
+
 def test_the_shell_script_runs_every_cell_once_and_then_reports(capsys, tmp_path):
     _, script = plan(capsys, *GRID, "--machine", "a100", "--format", "shell")
     (tmp_path / "plan.sh").write_text(script)
@@ -100,6 +116,10 @@ def test_the_shell_script_runs_every_cell_once_and_then_reports(capsys, tmp_path
     assert sorted(done[:-2]) == sorted(cells) and all("mfcc" in line for line in done[:4])
     assert done[-2] == "report results --output report" and done[-1].startswith("plan ") and "--missing" in done[-1]
     assert ran.stdout.count("done    arch-hf evaluate") == len(cells)
+    logs = {path.name.rpartition("-")[0] for path in tmp_path.glob("results/logs/*.log")}
+    models = ("mfcc", "facebook_hubert-base-ls960", "microsoft_wavlm-base")
+    assert logs == {f"{model}_{corpus}" for model in models for corpus in ("esc50", "emovo")}
+    assert "results/logs/MODEL_CORPUS" in script and "into report/leaderboard.html" in script
 
 
 def test_a_cell_that_is_killed_is_told_and_stops_no_other(capsys, tmp_path):

@@ -95,7 +95,7 @@ def _check_format(args) -> None:
 
 
 def run(args) -> int:
-    from arch_hf.scaling.cells import baselines_of, cells_of, missing
+    from arch_hf.scaling.cells import cells_of, in_order, missing
     from arch_hf.scaling.cost import accelerator, estimate_all, this_machine
     from arch_hf.scaling.jobs import flavor_machine
 
@@ -111,10 +111,12 @@ def run(args) -> int:
         machine = (
             this_machine(args.device, args.dtype) if args.machine == "here" else accelerator(args.machine, args.dtype)
         )
-    floors = [cell for cell in baselines_of(wanted) if cell not in wanted]
-    costs = estimate_all([*floors, *wanted], machine, results)
-    pairs = list(zip([*floors, *wanted], costs, strict=True))
-    _print_plan(args, pairs[: len(floors)], pairs[len(floors) :], machine)
+    first, rest = in_order(wanted)
+    if args.format == "jobs":  # a job for each cell that was asked for, in any order
+        first, rest = [cell for cell in first if cell not in wanted], wanted
+    costs = estimate_all([*first, *rest], machine, results)
+    pairs = list(zip([*first, *rest], costs, strict=True))
+    _print_plan(args, pairs[: len(first)], pairs[len(first) :], machine)
     return int(args.missing and bool(wanted))
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import MISSING, fields, replace
 
-from arch_hf.job import Job
+from arch_hf.job import BASELINE_MODEL, Job
 from arch_hf.names import public_name
 from arch_hf.results.folder import Filed
 from arch_hf.results.question import Question
@@ -22,20 +22,30 @@ def cells_of(jobs: Sequence[Job]) -> list[Job]:
     return [replace(job, datasets=(name,)) for job in jobs for name in dict.fromkeys(job.corpora)]
 
 
-def baselines_of(cells: Sequence[Job]) -> list[Job]:
-    """The cells of the baseline beside which the others stand: where they come first, no two of the others compute the same one.
+def in_order(cells: Sequence[Job]) -> tuple[list[Job], list[Job]]:
+    """The cells of the baseline beside which the others stand, and the rest: where they come first, no two of the others compute the same one.
+    A cell that gives what one of them would is taken in its place.
 
     Examples:
-        >>> cells = cells_of([Job("logmel", ("esc50",)), Job("hubert", ("esc50",), revision="main")])
-        >>> [(cell.model_id, *cell.datasets) for cell in baselines_of(cells)]
-        [('mfcc', 'esc50')]
+        >>> first, rest = in_order(cells_of([Job("logmel", ("esc50",)), Job("hubert", ("esc50",), revision="main")]))
+        >>> [cell.model_id for cell in first], [cell.model_id for cell in rest]
+        (['mfcc'], ['logmel', 'hubert'])
+        >>> first, rest = in_order(cells_of([Job("logmel", ("esc50",)), Job("mfcc", ("esc50",), layers="all")]))
+        >>> [(cell.model_id, cell.layers) for cell in first], [cell.model_id for cell in rest]
+        ([('mfcc', 'all')], ['logmel'])
     """
     baselines: list[Job] = []
-    for cell in cells:
-        baseline = cell.baseline()
+    for baseline in (cell.baseline() for cell in cells if cell.model_id != BASELINE_MODEL):
         if baseline not in baselines:
             baselines.append(baseline)
-    return baselines
+    first = [next((cell for cell in cells if _gives(cell, baseline)), baseline) for baseline in baselines]
+    return first, [cell for cell in cells if cell not in first]
+
+
+def _gives(cell: Job, baseline: Job) -> bool:
+    """Whether the result of this cell is what the baseline's would be: of the same question, in the same file."""
+    same = cell.model_id == BASELINE_MODEL == cell.shown_name and cell.revision is None and not cell.also
+    return same and cell.dtype in (None, "float32") and cell.layers in ("last", "all") and cell.baseline() == baseline
 
 
 def arguments(*jobs: Job) -> list[str]:

@@ -60,7 +60,9 @@ class Plan:
     @property
     def count(self) -> str:
         """How many cells; those of the baseline apart, as whoever counts the results counts the others alone."""
-        return f"{len(self.cells)} cells" + (f" and {len(self.baselines)} of the baseline" if self.baselines else "")
+        return f"{len(self.cells)} cell{'' if len(self.cells) == 1 else 's'}" + (
+            f" and {len(self.baselines)} of the baseline" if self.baselines else ""
+        )
 
     def summary(self) -> str:
         n_known = sum(cost.measured for _, cost in [*self.baselines, *self.cells])
@@ -83,10 +85,14 @@ SHELL = """\
 # {summary}.
 # Made by: {command}
 #
-#     sh THIS_FILE [WORKERS]    so many cells at a time (default: 1). Run it again after whatever stopped it: what is done is passed over.
+#     sh THIS_FILE [WORKERS]    so many cells at a time (default: 1)
+#
+# Run it again after whatever stopped it: what is done is passed over. What a cell says goes to {logs}/MODEL_CORPUS-NUMBER.log;
+# the report comes last, into {report_dir}/leaderboard.html, and then the cells that have no result are named.
 
 if [ "$1" = cell ]; then
-    log="$LOGS/$(printf %s "$2" | cksum | cut -d ' ' -f 1).log"
+    name=$(printf '%s\\n' "$2" | sed 's/.*--model_id [./]*\\([^ ]*\\) .*--datasets [./]*\\([^ ]*\\).*/\\1_\\2/' | tr -c 'A-Za-z0-9.\\n-' _ | cut -c 1-150)
+    log="$LOGS/$name-$(printf %s "$2" | cksum | cut -d ' ' -f 1).log"
     if sh -c "$2" >"$log" 2>&1 </dev/null; then echo "done    $2"; else echo "FAILED  $2    (see $log)"; exit 1; fi
     exit 0
 fi
@@ -95,16 +101,7 @@ WORKERS=${{1:-1}}
 export LOGS={logs}
 mkdir -p "$LOGS"
 run() {{ tr '\\n' '\\0' | xargs -0 -P "$WORKERS" -n 1 sh "$0" cell; }}
-
-# The baseline, beside which every score stands.
-run <<'CELLS'
-{baselines}
-CELLS
-
-# The cells, the longest first.
-run <<'CELLS'
-{cells}
-CELLS
+{sections}
 
 {report}
 {check}
@@ -114,12 +111,23 @@ CELLS
 def shell_script(plan: Plan) -> str:
     """A script for one machine, or several that share a disk."""
     report, check = plan.last_steps
+    parts = [
+        ("The baseline, beside which every score stands.", plan.baselines),
+        ("The cells, the longest first.", plan.cells),
+    ]
+    sections = [
+        "\n".join(
+            ["", f"# {title}", "run <<'CELLS'", *(plan.line(cell) for cell, _ in plan.longest_first(cells)), "CELLS"]
+        )
+        for title, cells in parts
+        if cells
+    ]
     return SHELL.format(
         summary=plan.summary(),
         command=shlex.join(plan.command),
         logs=shlex.quote(f"{plan.output_dir}/logs"),
-        baselines="\n".join(plan.line(cell) for cell, _ in plan.longest_first(plan.baselines)),
-        cells="\n".join(plan.line(cell) for cell, _ in plan.longest_first(plan.cells)),
+        report_dir=shlex.quote(plan.report),
+        sections="\n".join(sections),
         report=report,
         check=check,
     )
@@ -130,7 +138,10 @@ SLURM = """\
 # {summary}.
 # Made by: {command}
 #
-#     bash THIS_FILE    submits everything. Run it again after whatever stopped it: what is done is passed over within seconds.
+#     bash THIS_FILE    submits everything
+#
+# Run it again after whatever stopped it: what is done is passed over within seconds. What a task says goes to {logs}/arch-hf-JOB_TASK.log;
+# the report comes last, into {report_dir}/leaderboard.html, and its log names the cells that have no result.
 
 set -euo pipefail
 
@@ -183,6 +194,7 @@ def slurm_script(plan: Plan, options: str = "", at_once: int | None = None) -> s
         logs=shlex.quote(f"{plan.output_dir}/logs"),
         options=f"{options} " if options else "",
         submissions="\n".join(submissions),
+        report_dir=shlex.quote(plan.report),
         report=report,
         check=check,
         count=plan.count,
