@@ -433,6 +433,18 @@ def test_plots_say_whom_they_leave_out_and_why(tmp_path):
     assert [warning for warning in board.warnings if "confusion matrices" in warning]
 
 
+def test_a_model_without_a_shared_corpus_takes_no_plot_away():
+    from arch_hf.reports.plots_views import cost_points
+
+    results = [make_result(key, model="us/two") for key in ("esc50", "us8k")]
+    limited = make_result("esc50", model="us/limited", dataset={"limit": 9})
+    for more in ([limited], [limited, make_result("emovo", model="us/other")]):
+        costs = cost_points(board_of(*results, *more).views[0], "n_parameters")
+        assert [column.key for column in costs.columns] == ["esc50", "us8k"]
+        assert len(costs.points) == 17 and "us/two" in [row.name for row, _, _ in costs.points]
+        assert any("every corpus of the mean" in note and more[-1]["model"]["id"] in note for note in costs.notes)
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="plots are drawn in other processes on Linux only")
 @pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGKILL])
 def test_a_killed_report_leaves_no_processes(tmp_path, kind):

@@ -113,11 +113,14 @@ class CostPoints:
 
 
 def cost_points(view: View, field: str) -> CostPoints:
-    """The mean is over all twelve corpora where one of our rows has them or we have none, else over those that all our rows share."""
+    """The mean is over all twelve corpora where one of our rows has them or we have none, else over those that all our rows share; a row that
+    shares none with those of more corpora is left out."""
     own = [row for row in view.own_rows if getattr(row, field)]
     columns = list(TWELVE)
-    if own and not any(row.is_complete for row in own):
-        columns = [column for column in TWELVE if all(row.comparable(column.key) is not None for row in own)]
+    if not any(row.is_complete for row in own):
+        scored = [{column.key for column in TWELVE if row.comparable(column.key) is not None} for row in own]
+        for keys in sorted(scored, key=len, reverse=True):
+            columns = [column for column in columns if column.key in keys] or columns
     points, without = [], []
     for row in view.rows:
         scores = [score for score in (row.comparable(column.key) for column in columns) if score is not None]
