@@ -550,6 +550,23 @@ def test_plots_without_matplotlib_are_one_line(tmp_path, capsys, monkeypatch):
     assert sorted(path.suffix for path in tmp_path.iterdir()) == [".csv", ".html", ".md", ".tex"]
 
 
+def test_plots_of_an_earlier_report_are_removed_and_nothing_else(tmp_path):
+    first = board_of(make_result(), make_result("us8k"), make_result(layer=2, model="us/<one>"))
+    files = [path.name for path in write_report(first, tmp_path)]
+    mine = ["confusion_of_mine.png", "radar.txt", "mine.svg"]
+    for name in mine:
+        (tmp_path / name).write_bytes(b"mine")
+    second = load_board(None)
+    kept = [path.name for path in write_report(second, tmp_path)]
+    assert {path.name for path in tmp_path.iterdir()} == {*kept, *mine}
+    gone = sorted(set(files) - set(kept))
+    assert gone and {Path(name).suffix for name in gone} == {".png", ".svg"}
+    assert second.warnings[-2:] == [
+        f"of an earlier report, and removed: {', '.join(gone)}",
+        "of an earlier report, by the name, and still there: confusion_of_mine.png",
+    ]
+
+
 def test_plots_are_the_same_each_time_and_however_they_are_drawn(monkeypatch):
     from arch_hf.reports.plots import drawing
 

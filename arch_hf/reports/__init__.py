@@ -13,6 +13,7 @@ from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.reports import benchmarks, latex, markdown, page, spreadsheet
 from arch_hf.reports.board import build_board
+from arch_hf.reports.old_plots import remove_old_plots
 from arch_hf.reports.rows import Board
 from arch_hf.results.benchmark import read_benchmarks
 from arch_hf.results.folder import read_results
@@ -46,7 +47,7 @@ def load_board(results_dir: str | Path | None) -> Board:
 
 def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
     """Write `leaderboard.html`, `.md`, `.csv` and `.tex`, then `benchmarks.html` where there are scores of other benchmarks, then the plots;
-    yields each file when it is there.
+    yields each file when it is there. In the end, plots of an earlier report that this one has not are removed, which is one of `board.warnings`.
 
     Without matplotlib there are no plots, which is one of `board.warnings`.
 
@@ -67,9 +68,12 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
     with _drawing(board) as plots:
         tables = ((f"leaderboard.{suffix}", render(board).encode("utf-8")) for suffix, render in TEXT_FORMATS.items())
         pages = [("benchmarks.html", benchmarks.render(board).encode("utf-8"))] if board.benchmarks else []
+        written = []
         for name, content in chain(tables, pages, plots):
             write_atomically(output_dir / name, content)
+            written.append(output_dir / name)
             yield output_dir / name
+    board.warnings += remove_old_plots(output_dir, written)
 
 
 def _drawing(board: Board) -> AbstractContextManager[Iterable[tuple[str, bytes]]]:

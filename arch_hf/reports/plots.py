@@ -18,7 +18,9 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.transforms import Bbox
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
+from arch_hf.reports.old_plots import MARK
 from arch_hf.reports.plots_detail import Plan, confusion_plots, intervals
 from arch_hf.reports.plots_layers import layer_plots
 from arch_hf.reports.plots_ranks import critical_difference, tell_apart
@@ -90,11 +92,14 @@ def render(figure: Figure) -> Iterator[tuple[str, bytes]]:
     bottom, right = min(height, bottom + margin + 1), right + margin + 1
     buffer = io.BytesIO()
     image = Image.fromarray(np.ascontiguousarray(pixels[top:bottom, left:right, :3]))
-    image.save(buffer, "png", compress_level=PNG_LEVEL, dpi=(DPI, DPI))
+    facts = PngInfo()
+    facts.add_text("Software", MARK)
+    image.save(buffer, "png", compress_level=PNG_LEVEL, dpi=(DPI, DPI), pnginfo=facts)
     yield "png", buffer.getvalue()
     buffer = io.BytesIO()
     box = Bbox.from_extents(left / DPI, (height - bottom) / DPI, right / DPI, (height - top) / DPI)
-    figure.savefig(buffer, format="svg", bbox_inches=box, metadata={"Date": None})  # the same scores give the same file
+    about = {"Date": None, "Creator": MARK}  # no date: the same scores give the same file
+    figure.savefig(buffer, format="svg", bbox_inches=box, metadata=about)
     yield "svg", buffer.getvalue().replace(b"'DejaVu Sans'", b"'DejaVu Sans', Verdana, sans-serif")
 
 
