@@ -33,7 +33,7 @@ def build_parser() -> Parser:
     parser = Parser(
         prog="arch-hf",
         description="Evaluate frozen audio encoders on the ARCH benchmark.",
-        example="arch-hf evaluate --model_id facebook/hubert-base-ls960 --datasets esc50",
+        example="arch-hf evaluate --datasets synthetic_events",
     )
     parser.add_argument("--version", action="version", version=f"arch-hf {__version__}")
     parser.set_defaults(root=parser)

@@ -37,10 +37,16 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str):
         if wrong := re.match(
-            r"argument (?:COMMAND|WHAT): invalid choice: '(.*?)' \(choose from (.*)\)$", message, re.S
+            r"argument (COMMAND|WHAT|what): invalid choice: '(.*?)' \(choose from (.*)\)$", message, re.S
         ):
-            near = _nearest(wrong[1], re.findall(r"[\w-]+", wrong[2]))
-            message = f"no command '{wrong[1]}'" + (f"; did you mean {near}?" if near else f": there are {wrong[2]}")
+            kind = "list of" if wrong[1] == "what" else "command"
+            flags = ["--help", *(["--version"] if wrong[1] == "COMMAND" else [])]
+            near = _nearest(wrong[2], [*re.findall(r"[\w-]+", wrong[3]), *flags])
+            message = f"no {kind} '{wrong[2]}'" + (f"; did you mean {near}?" if near else f": there are {wrong[3]}")
+        elif message.endswith("are required: what"):
+            message = (
+                f"say what to list: {', '.join(choice for action in self._actions for choice in action.choices or ())}"
+            )
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_args(self, args=None, namespace=None):
@@ -72,9 +78,23 @@ def _mistakes(parsed: argparse.Namespace, command: argparse.ArgumentParser) -> I
 
 def _unknown(unknown: list[str], command: argparse.ArgumentParser) -> str:
     known = re.findall(r"(?<![\w-])--\w+", command.format_help())
-    flags = [word.split("=")[0] for word in unknown if word.startswith("-")] or unknown[:1]
-    near = list(filter(None, (_nearest(flag, known) for flag in flags)))
-    return f"unknown argument {' '.join(unknown)}" + (f"; did you mean {' and '.join(near)}?" if near else "")
+    flags = [word.split("=")[0] for word in unknown if word.startswith("-")]
+    near = list(filter(None, (_nearest(flag, known) for flag in flags or unknown[:1])))
+    if not flags and {"--model_id", "--datasets"} <= {*known}:
+        near = [_flag_of(unknown[0])]
+    hint = f"; did you mean {' and '.join(near)}?" if near else ""
+    return f"unknown argument {' '.join(unknown)}{hint}" + (SEEDS if "--seed" in flags and "--seeds" in known else "")
+
+
+def _flag_of(word: str) -> str:
+    """What was meant by a word that belongs to no flag."""
+    from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES
+    from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL
+
+    flags = ["--model_id"] if word in (BASELINE_MODEL, DEFAULT_MODEL) else ["--model_id", "--datasets"]
+    if word in (*CORPUS_NAMES, *SYNTHETIC_NAMES):
+        flags = ["--datasets"]
+    return " or ".join(f"{flag} {word}" for flag in flags)
 
 
 # What mteb, lighteval and lm-eval call it.
@@ -91,6 +111,13 @@ ELSEWHERE = {
     "create_meta": "publish",
     "-m": "--model_id",
     "--model": "--model_id",
+    "--model_name_or_path": "--model_id",
+    "--model_args": "--model_id",
+    "--pretrained": "--model_id",
+    "--fp16": "--dtype",
+    "--bf16": "--dtype",
+    "--half": "--dtype",
+    "--precision": "--dtype",
     "-t": "--datasets",
     "--tasks": "--datasets",
     "--dataset": "--datasets",
@@ -98,13 +125,20 @@ ELSEWHERE = {
     "--output_folder": "--output_dir",
     "--batch_size": "--batch_seconds",
     "--num_fewshot": "--shots",
+    "help": "--help",
+    "version": "--version",
 }
+LISTS = {"tasks": "corpora", "datasets": "corpora", "benchmarks": "suites"}  # of arch-hf list
+NOTHING_LIKE = ("--seed", "--verbose", "--num_workers")  # of which the likest flag is another thing
+SEEDS = ": seeds count from 0, and --seeds says how many probes each fold has"
 
 
 def _nearest(word: str, known: list[str]) -> str | None:
     """What was probably meant."""
-    other = ELSEWHERE.get(word)
-    return other if other in known else next(iter(difflib.get_close_matches(word, known, n=1)), None)
+    if word in NOTHING_LIKE:
+        return None
+    others = [other for other in (ELSEWHERE.get(word), LISTS.get(word)) if other in known]
+    return next(iter([*others, *difflib.get_close_matches(word, known, n=1)]), None)
 
 
 def whole_number(at_least: int) -> Callable[[str], int | Mistake]:
