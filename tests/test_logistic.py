@@ -12,9 +12,9 @@ import arch_hf.probing.logistic
 import arch_hf.probing.strict
 from arch_hf.errors import UserError
 from arch_hf.probing.layers import Layers
-from arch_hf.probing.lbfgs import minimise
+from arch_hf.probing.lbfgs import TOLERANCE, minimise
 from arch_hf.probing.linear import LinearProbe
-from arch_hf.probing.logistic import Regressions, TrainingSet
+from arch_hf.probing.logistic import NEVER, Regressions, TrainingSet
 from arch_hf.probing.protocols import PROTOCOLS
 from arch_hf.probing.strict import fit, fit_and_test
 from arch_hf.probing.task import Fold, RunKey
@@ -206,6 +206,35 @@ def test_layers_folds_and_groups_of_them_give_one_answer(monkeypatch):
         np.testing.assert_allclose(one.scores, other.scores, atol=1e-4)
 
 
+@pytest.mark.parametrize("multi_label", [False, True])
+def test_each_solution_begins_near_where_it_ends(monkeypatch, multi_label):
+    """On the walk by going on as it went, then at the rough solution of the same strength, at last at the one that was chosen."""
+    features, targets = embeddings(150, 16, 3, multi_label=multi_label)
+    solve, far = Regressions.solve, []
+
+    def watched(self, start, strengths, tolerance=TOLERANCE):
+        found = solve(self, start, strengths, tolerance)
+        least = self.objective(found, strengths)
+        far.append(((self.objective(start, strengths) - least) / least).max().item())
+        return found
+
+    monkeypatch.setattr(Regressions, "solve", watched)
+    fit_and_test(Layers.of([features], targets, 3), runs_of(features)[:1], FEW, progress=False)
+    _, *walk = far[: len(FEW)]
+    *close, last = far[len(FEW) :]
+    assert max(walk) < 0.03 and max(close) < 1e-4 and last < 0.4
+
+
+def test_what_a_set_cannot_learn_is_no_start_that_another_set_knows():
+    features, targets = embeddings(120, 8, 3)
+    data, clips = Layers.of([features], targets, 3), np.arange(120)
+    every, two = (Regressions(data, [TrainingSet(0, its)]) for its in (clips, clips[targets != 2]))
+    known = every.solve(every.start(), torch.ones(1, dtype=torch.float64))
+    start = two.by_set(two.start(known))[0]
+    assert start[-1, 2] == -NEVER and not start[:-1, 2].any()
+    torch.testing.assert_close(start[:, :2], every.by_set(known)[0, :, :2])
+
+
 def test_few_clips_of_many_are_solved_by_themselves():
     """Small training sets of a large layer are taken out of it, not weighed with 0."""
     features, targets = embeddings(600, 10, 3)
@@ -311,6 +340,15 @@ class TestNoOptimum:
         scores = self.outcome(features, targets, 4, run).scores
         assert len(np.unique(scores[:, 0])) == len(np.unique(scores[:, 1])) == 1 and scores[0, 0] < 0 < scores[0, 1]
         assert len(np.unique(scores[:, 2])) > 1
+
+    @pytest.mark.parametrize("label", [0, 1])
+    def test_a_label_that_none_or_all_train_clips_have_has_no_part_in_the_choice(self, label):
+        features, targets = embeddings(240, 16, 4, multi_label=True)
+        run = runs_of(features)[0]
+        targets[run.fold.train, 3] = label
+        assert len(np.unique(targets[run.fold.validation, 3])) == 2
+        without = self.outcome(features, targets[:, :3], 3, run)
+        assert self.outcome(features, targets, 4, run).kept == without.kept
 
     def test_one_class_alone(self):
         features, _ = embeddings(60, 8, 2)

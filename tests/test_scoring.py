@@ -259,10 +259,10 @@ class TestWeightedSum:
     def test_it_hears_the_layer_that_knows_whatever_its_scale(self):
         features, task = problem(noise=0.5)
         noise = np.random.default_rng(1).standard_normal((2, *features.shape)).astype(np.float32)
-        layers = np.stack([1000 * noise[0], 0.001 * features, noise[1] + 50], axis=1)
+        layers = np.stack([1000 * noise[0], noise[1] + 50, 0.001 * features], axis=1)
         block, _ = scored(features=layers, probe="weighted_sum")
         for run in block.runs:
-            assert sum(run.layer_weights) == pytest.approx(1) and run.layer_weights[1] > 0.6
+            assert sum(run.layer_weights) == pytest.approx(1) and run.layer_weights[2] > 0.6
         alone, _ = next(score_layers([features], task, PROTOCOLS["strict"], Probes(), rank(), progress=False))
         assert block.metrics["accuracy"].mean >= alone.metrics["accuracy"].mean - 0.02
 
