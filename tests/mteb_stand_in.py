@@ -106,8 +106,12 @@ def evaluate(model, task, *, cache, co2_tracker, overwrite_strategy, show_progre
         return model.encode(loader, task_metadata=task.metadata, hf_split=split, hf_subset="default", batch_size=32)
 
     accuracies = task.evaluate(encode)
-    draws = [{"accuracy": accuracy} for accuracy in accuracies]
-    scores = {"main_score": float(np.mean(accuracies)), "scores_per_experiment": draws, "hf_subset": "default"}
+    draws = [{"accuracy": accuracy, "errors": 1 - accuracy} for accuracy in accuracies]
+    scores = {
+        "main_score": float(np.mean([draw[task.metadata.main_score] for draw in draws])),
+        "scores_per_experiment": draws,
+        "hf_subset": "default",
+    }
     content = {"scores": {"test": [scores]}, "mteb_version": VERSION, "dataset_revision": "local"}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(content))

@@ -404,6 +404,17 @@ def test_mteb_takes_the_encoder_for_one_of_its_own(tmp_path):
     assert len(find_tasks(benchmark="MAEB(v1, audio-only)")) == 19
 
 
+def test_the_draws_are_of_the_tasks_own_metric(tmp_path, folder, monkeypatch):
+    mteb_stand_in.install(monkeypatch)
+    model = MtebEncoder(AudioEncoder.from_pretrained("logmel"), tmp_path / "cache")
+    plain, other = run_tasks(
+        model, [mteb_stand_in.Task("plain", folder), mteb_stand_in.Task("other", folder, main_score="errors")]
+    )
+    assert other.score.metric == "errors" and plain.score.single != other.score.single
+    assert other.score.single == pytest.approx([1 - each for each in plain.score.single])
+    assert other.score.score == pytest.approx(np.mean(other.score.single), abs=1e-5)
+
+
 @needs_mteb
 def test_clusters_pairs_and_retrieval_of_mteb_run_too(tmp_path, folder):
     from mteb.abstasks import AbsTaskClustering, AbsTaskPairClassification
