@@ -25,6 +25,14 @@ def _spelled(char: str) -> str:
     return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" if code < 65536 else f"\\U{code:08x}"
 
 
+_said = 0
+
+
+def times_said() -> int:
+    """How often something was said in this process."""
+    return _said
+
+
 def say(text: object = "", file: TextIO | None = None) -> None:
     """Print lines at once, each made `visible`: to standard output, or to `file`.
 
@@ -33,4 +41,6 @@ def say(text: object = "", file: TextIO | None = None) -> None:
         clip \\x071
         clip 2
     """
+    global _said
+    _said += 1
     print("\n".join(map(visible, str(text).split("\n"))), file=file or sys.stdout, flush=True)

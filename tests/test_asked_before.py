@@ -234,7 +234,34 @@ def test_what_files_alone_do_not_tell_is_never_noted(world, computed):
     assert not asked()
 
 
-@pytest.mark.parametrize("named", ["../elsewhere/*.wav", "https://example.org/a.zip", "/data/a.wav"])
+def test_what_a_run_says_and_no_result_holds_is_said_again(world, computed, capsys):
+    settings = Path("model/preprocessor_config.json")
+    settings.write_text(settings.read_text().replace("16000", "8000"))
+    for _ in range(2):
+        assert main(QUESTION) == 0
+        assert "its scores will be wrong" in "".join(capsys.readouterr())
+    assert computed()
+
+
+def test_a_data_dir_that_is_gone_is_an_error_again(world, capsys):
+    shutil.move("data/sounds", "sounds")
+    assert main(QUESTION) == 0
+    Path("data").rmdir()
+    assert main(QUESTION) == 1 and "--data_dir data: no such folder" in capsys.readouterr().err
+
+
+def test_hidden_files_count(world, computed):
+    hidden = Path("data/sounds/.list.json")
+    hidden.write_text("[1]")
+    assert main(QUESTION) == 0 and not computed()
+    rewrite(hidden, b"[1]", b"[2]")
+    assert computed()
+
+
+@pytest.mark.parametrize(
+    "named",
+    ["../elsewhere/*.wav", "https://example.org/a.zip", "/data/a.wav", "[a.wav, /data/b.wav]", "{{a: ..}}", "~/a.wav"],
+)
 @pytest.mark.parametrize(
     ("name", "content"),
     [
@@ -248,6 +275,16 @@ def test_a_file_that_names_others_elsewhere(tmp_path, name, content, named):
     assert asked_before._look([tmp_path], "")
     (tmp_path / name).write_text(content.format(named))
     assert asked_before._look([tmp_path], "") is None
+    if name == "README.md":
+        (tmp_path / name).write_text("\n" + content.format(named))
+        assert asked_before._look([tmp_path], "") is None
+        (tmp_path / name).write_text(content.format("a.wav") + " " * (1 << 20))  # too large to be looked into
+        assert asked_before._look([tmp_path], "") is None
+
+
+def test_a_pipe_among_the_files_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "notes.txt")
+    assert asked_before._look([tmp_path], "")
 
 
 def test_what_changes_during_a_run_is_not_noted(world, computed, monkeypatch):

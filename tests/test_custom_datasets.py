@@ -923,3 +923,34 @@ def test_a_limit_counts_a_clip_for_its_rarest_label_and_keeps_what_is_wrong_with
     parquet("some", lambda i: {"audio": cell(i), "label": [1, 1, 1, None, 0, 1, 0, 1][i % 8]})
     some = load_corpus("some", limit=4)
     assert [some.table.clip_id[i] for i in some.flaws] == ["train-000003", "test-000003"]
+
+
+def labelled(path, swapped=False):
+    """A Parquet file of eight clips with their classes, or with the other ones."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pd.DataFrame([{"audio": cell(i), "label": CLASSES[(i + swapped) % 2]} for i in range(8)]).to_parquet(path)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("place", ["elsewhere", "birds/.hidden", "birds/linked"])
+def test_files_of_a_card_that_change_are_read_again_wherever_they_lie(tmp_path, place, streaming):
+    held = Path("real" if place == "birds/linked" else place)
+    for split in ("train", "test"):
+        labelled(held / f"{split}.parquet")
+    Path("birds").mkdir(exist_ok=True)
+    if place == "birds/linked":
+        Path(place).symlink_to("../real", target_is_directory=True)
+    named = {"elsewhere": tmp_path / "elsewhere", "birds/.hidden": ".hidden", "birds/linked": "linked"}[place]
+    lines = [f"  - split: {split}\n    path: {named}/{split}.parquet" for split in ("train", "test")]
+    Path("birds/README.md").write_text(
+        "---\nconfigs:\n- config_name: default\n  data_files:\n{}\n---\n".format("\n".join(lines))
+    )
+
+    def labels():
+        return load_corpus("birds", streaming=streaming).clips["label"][:]
+
+    before = labels()
+    labelled(held / "test.parquet", swapped=True)
+    after = labels()
+    assert before != after

@@ -3,7 +3,8 @@
 A run that leaves a complete answer to all that it was asked notes, beside the cache, which results these are, and a digest of everything that it
 was asked of: the flags, the environment, the installed packages, and the state of every file of the package, the models and the datasets.
 While all of it is as it was, the results are read back, and checked as ever. Anything else, and whatever no file tells (the Hub, which may
-have moved on; a model's own code; audio outside of a dataset's folder), goes the ordinary way, which compares weights and clips themselves.
+have moved on; a model's own code; audio outside of a dataset's folder), goes the ordinary way, which compares weights and clips themselves. So does
+a run that had something to say that its results do not hold.
 """
 
 import argparse
@@ -27,6 +28,7 @@ from arch_hf.files import shipped, write_atomically
 from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL, CorpusRun, Job
 from arch_hf.results.answer import read_answer
 from arch_hf.results.layers import with_layer_curve
+from arch_hf.terminal import times_said
 
 # Flags with which there is more to do than to answer, or more to look at than files.
 _NOT_WITH = ("dry_run", "push_to_hub", "results_dataset", "overwrite", "streaming", "suite", "trust_remote_code")
@@ -53,7 +55,7 @@ class _Noted(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class AskedBefore:
     """What one command asks: `note` is the file in which its answers are noted, `places` the files and folders that it is asked of, `around` what
-    surrounds it, `state` the digest of all of it, `files` those in the places."""
+    surrounds it, `state` the digest of all of it, `files` those in the places, `said` how often something had been said before."""
 
     jobs: Sequence[Job]
     note: Path
@@ -61,18 +63,22 @@ class AskedBefore:
     around: str
     state: str
     files: frozenset[str]
+    said: int
 
     @classmethod
     def of(cls, args: argparse.Namespace, jobs: Sequence[Job]) -> "AskedBefore | None":
         """What the flags ask; None where files alone do not tell whether the answer is still the same."""
+        said = times_said()
         places = None if any(getattr(args, flag) for flag in _NOT_WITH) else _places(jobs)
         if places is None:
             return None
-        asked = json.dumps([vars(args), os.getcwd()], sort_keys=True, default=lambda value: type(value).__name__)
-        note = jobs[0].cache / "asked_before" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
-        around = _surroundings()
-        found = _look(places, around)
-        return None if found is None else cls(jobs, note, places, around, *found)
+        with contextlib.suppress(OSError):  # a folder that cannot be read, a current one that was removed
+            asked = json.dumps([vars(args), os.getcwd()], sort_keys=True, default=lambda value: type(value).__name__)
+            note = jobs[0].cache / "asked_before" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+            around = _surroundings()
+            found = _look(places, around)
+            return None if found is None else cls(jobs, note, places, around, *found, said)
+        return None
 
     def answers(self) -> list[CorpusRun] | None:
         """The answers, if they were noted and are whole."""
@@ -98,9 +104,11 @@ class AskedBefore:
     def noting(self, runs: Iterable[CorpusRun]) -> Iterator[CorpusRun]:
         """The same runs; after the last one their answers are noted, if all are complete and nothing has changed in the meantime."""
         noted: list[_Noted] | None = []
+        said = times_said()
         for run in runs:
-            inside = all(os.path.abspath(path) in self.files for path in run.named_files)
-            if noted is not None and run.results and inside and all(result.complete for result in run.results):
+            inside = all(os.path.abspath(path) in self.files and "/../" not in path for path in run.named_files)
+            whole = run.results and inside and all(result.complete for result in run.results)
+            if noted is not None and whole and times_said() == said:
                 first, paths = run.results[0], tuple(map(str, run.paths))
                 identities = tuple(str(result.identity) for result in run.results)
                 about = (self.jobs.index(run.job), str(run.corpus), run.notes, first.model.id, first.dataset.id)
@@ -108,6 +116,8 @@ class AskedBefore:
             else:
                 noted = None
             yield run
+            said = times_said()  # what the results themselves were told with is told again
+        noted = noted if times_said() == said else None
         asked = sum(len(job.corpora) for job in self.jobs)
         if noted is not None and len(noted) == asked and _look(self.places, self.around) == (self.state, self.files):
             content = msgspec.json.encode(noted)
@@ -120,6 +130,8 @@ def _places(jobs: Sequence[Job]) -> tuple[Path, ...] | None:
     """Where the models and datasets of the jobs are, or would be if they came to be; None where that is not on this disk, or not there alone."""
     places = [Path(__file__).parent.parent, shipped("dataset_scripts")]
     for job in jobs:
+        if job.data_dir is not None and not os.path.isdir(job.data_dir):
+            return None
         if job.model_id not in (DEFAULT_MODEL, BASELINE_MODEL):
             copies = Path(constants.HF_HUB_CACHE) / f"models--{job.model_id.replace('/', '--')}"
             pinned = constants.HF_HUB_OFFLINE or re.fullmatch("[0-9a-f]{40}", job.revision or "")
@@ -143,13 +155,13 @@ def _look(places: Sequence[Path], around: str) -> tuple[str, frozenset[str]] | N
         for place in places:
             is_folder = os.path.isdir(place)
             digest.update(os.fsencode(f"\n{place}: {is_folder or state_of_file(str(place))}"))
-            for name, entry in walk(place) if is_folder else ():
+            for name, entry in walk(place, hidden=True) if is_folder else ():
                 if name.endswith(".pyc"):
                     continue
-                state, text = state_of_file(entry.path), b""
-                if name.endswith(_TEXTS) and state and state[0] <= _LARGEST_TEXT:
+                state, text = state_of_file(entry.path), None
+                if name.endswith(_TEXTS) and state and state[0] <= _LARGEST_TEXT and os.path.isfile(entry.path):
                     text = Path(entry.path).read_bytes()
-                digest.update(os.fsencode(f"\n{name} {state} {hashlib.sha256(text).hexdigest()}"))
+                digest.update(os.fsencode(f"\n{name} {state} {hashlib.sha256(text or b'').hexdigest()}"))
                 files.add(os.path.abspath(entry.path))
                 if len(files) > _MOST_FILES or _leads_away(entry.name, text):
                     return None
@@ -157,13 +169,14 @@ def _look(places: Sequence[Path], around: str) -> tuple[str, frozenset[str]] | N
     return None
 
 
-def _leads_away(name: str, text: bytes) -> bool:
-    """Whether a file may name others elsewhere: the base of an adapter, a card's data files, shards of weights or of a saved dataset."""
-    if name == "README.md":
-        text = text.split(b"\n---", 1)[0].partition(b"configs:")[2]
-    elif not name.endswith((".index.json", "state.json")):
+def _leads_away(name: str, text: bytes | None) -> bool:
+    """Whether a file may name others elsewhere: the base of an adapter, a card's data files, shards of weights or of a saved dataset. One that is
+    too large to be looked into may."""
+    if name not in ("README.md", ".huggingface.yaml") and not name.endswith((".index.json", "state.json")):
         return name == "adapter_config.json"
-    return bool(re.search(rb"://|\.\./|[\s\"']/", text))
+    if text is not None and name == "README.md":
+        text = text.lstrip().removeprefix(b"---").split(b"\n---", 1)[0].partition(b"configs:")[2]
+    return text is None or re.search(rb"://|\.\.|(?:^|[\s\"'\[\]{},:])[/~]", text) is not None
 
 
 def _surroundings() -> str:

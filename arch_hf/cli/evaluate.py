@@ -9,7 +9,7 @@ from pathlib import Path
 from arch_hf.cli.parser import positive, whole_number
 from arch_hf.cli.reading import add_reading_arguments, reading_arguments
 from arch_hf.errors import UserError, all_of
-from arch_hf.terminal import say
+from arch_hf.terminal import say, times_said, visible
 
 
 def add_parser(subparsers) -> None:
@@ -159,7 +159,8 @@ def check(args) -> None:
 
 
 def run(args) -> int:
-    check_writable(Path(args.output_dir))
+    for folder in filter(None, (args.output_dir, args.cache_dir)):
+        check_writable(Path(folder))
     from arch_hf.cli.asked_before import AskedBefore
 
     jobs = jobs_of(args)
@@ -176,7 +177,7 @@ def run(args) -> int:
         _warn_before_push(dict.fromkeys(job.shown_name for job in jobs))
     try:
         runs = run_jobs(jobs, ranks)
-        if asked is not None and ranks.size == 1:
+        if asked is not None and ranks.size == 1 and times_said() == asked.said:
             runs = asked.noting(runs)
         pushable, good = _tell(jobs, runs, say if ranks.is_main else (lambda *_, **__: None))
     finally:
@@ -200,7 +201,7 @@ def _tell(jobs: list, all_runs: Iterable, tell: Callable[..., None]) -> tuple[li
                 tell(f"note: {note}", file=sys.stderr)
             if run.error:
                 where = [run.corpus] if run.corpus else []
-                tell(": ".join(["error", *where, str(run.error)]), file=sys.stderr)
+                tell(visible(": ".join(["error", *where, str(run.error)])), file=sys.stderr)
             else:
                 by_protocol.setdefault(run.job.protocol, []).extend(run.results)
                 tell(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)

@@ -69,10 +69,11 @@ class Parser(argparse.ArgumentParser):
 def _mistakes(parsed: argparse.Namespace, command: argparse.ArgumentParser) -> Iterator[str]:
     """What is wrong with single values; each is replaced by the flag's default, for the checks that follow."""
     for name, value in vars(parsed).items():
-        for part in value if isinstance(value, list) else [value]:
-            if isinstance(part, Mistake):
+        for part in value if isinstance(value, list) and name != "argv" else [value]:
+            if isinstance(part, Mistake) or part == "":  # which paths and ids would take for the current folder
                 setattr(parsed, name, command.get_default(name))
-                yield f"--{name} {part}"
+                flag = f"--{name}" if f"--{name}" in command._option_string_actions else name
+                yield f"{flag} {part or 'is empty: give it a value, or leave it out'}"
                 break
 
 
@@ -83,7 +84,8 @@ def _unknown(unknown: list[str], command: argparse.ArgumentParser) -> str:
     if not flags and {"--model_id", "--datasets"} <= {*known}:
         near = [_flag_of(unknown[0])]
     hint = f"; did you mean {' and '.join(near)}?" if near else ""
-    return f"unknown argument {' '.join(unknown)}{hint}" + (SEEDS if "--seed" in flags and "--seeds" in known else "")
+    shown = " ".join(word or repr(word) for word in unknown)
+    return f"unknown argument {shown}{hint}" + (SEEDS if "--seed" in flags and "--seeds" in known else "")
 
 
 def _flag_of(word: str) -> str:

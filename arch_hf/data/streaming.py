@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Audio, Dataset, DatasetInfo, Features, IterableDataset, load_dataset_builder
+from datasets import Audio, Dataset, DatasetBuilder, DatasetInfo, Features, IterableDataset, load_dataset_builder
 from datasets.fingerprint import Hasher
 
 from arch_hf.compat.datasets_library import audio_as_it_is, features_of
 from arch_hf.data.audio_cell import KINDS, encoded_audio, kind_of
-from arch_hf.data.tree import state_of_file
+from arch_hf.data.tree import state_of_file, walk
 from arch_hf.errors import UserError
 
 # How much is read ahead of a Parquet file's small columns: by default 5 MB, which are the next clips' audio.
@@ -121,7 +121,7 @@ def open_stream(
     else:
         light = streams
     # `datasets` names the folder of its own copy by the commit, if there is one
-    identity = str(builder.cache_dir), str(identity_of_files(path))
+    identity = str(builder.cache_dir), str(identity_of_files(path, builder))
     splits = {}
     for split, stream in light.items():
         columns = _light_columns(stream, light_columns)
@@ -166,9 +166,9 @@ def _places(features: Features, name: str, split: str, n_clips: int, streamed: b
     )
 
 
-def identity_of_files(path: str) -> str | None:
-    """What changes when a file in a folder does, or one that its Parquet files name by path: by the names, sizes and dates of all of them.
-    None for a dataset of the Hub.
+def identity_of_files(path: str, builder: DatasetBuilder | None = None) -> str | None:
+    """What changes when a file in a folder does, or one elsewhere that its Parquet files or its card (`builder`) name by path: by the names, sizes
+    and dates of all of them. None for a dataset of the Hub.
 
     `datasets` goes by README.md alone where that describes the dataset: it would read its copy of the files of before.
 
@@ -179,14 +179,13 @@ def identity_of_files(path: str) -> str | None:
     folder = Path(path)
     if not folder.is_dir():
         return None
-    files = [file for file in sorted(folder.rglob("*")) if file.is_file()]
-    dates = [(file.relative_to(folder).as_posix(), state_of_file(str(file))) for file in files]
-    named: list = [
-        (name, state_of_file(name, str(folder)))
-        for file in files
-        if file.suffix == ".parquet"
-        for name in files_named_in(file)
-    ]
+    files = [(name, entry.path) for name, entry in walk(folder, hidden=True) if os.path.isfile(entry.path)]
+    dates = [(name, state_of_file(file)) for name, file in files]
+    elsewhere = [name for _, file in files if file.endswith(".parquet") for name in files_named_in(Path(file))]
+    inside = {os.path.abspath(file) for _, file in files}
+    by_card = (getattr(builder.config, "data_files", None) or {}) if builder else {}
+    elsewhere += sorted({str(file) for part in by_card.values() for file in part} - inside)
+    named = [(name, state_of_file(name, str(folder))) for name in elsewhere]
     return Hasher.hash([folder.resolve().as_posix(), dates, *([named] if named else [])])
 
 

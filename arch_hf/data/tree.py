@@ -8,15 +8,16 @@ from arch_hf.errors import UserError
 
 
 def walk(
-    folder: Path, look: Callable[[str, os.DirEntry], object] = lambda path, entry: None
+    folder: Path, look: Callable[[str, os.DirEntry], object] = lambda path, entry: None, hidden: bool = False
 ) -> Iterator[tuple[str, os.DirEntry]]:
-    """What lies below a folder, sorted, without folders: the path relative to it, with "/" between its parts, and the entry. Hidden ones are passed over.
+    """What lies below a folder, sorted, without folders: the path relative to it, with "/" between its parts, and the entry.
 
     Links to folders are followed, but for those that lead back to a folder above them.
 
     Args:
         folder: where to begin.
         look: is shown each entry first, folders too, and may refuse it.
+        hidden: hidden ones too, which are passed over otherwise.
 
     Raises:
         UserError: a folder cannot be read.
@@ -30,22 +31,24 @@ def walk(
         >>> [path for path, entry in walk(folder)]
         ['dog/2.wav', 'owl/1.wav']
     """
-    yield from _walk(str(folder), "", (os.path.realpath(folder),), look)
+    yield from _walk(str(folder), "", (os.path.realpath(folder),), look, hidden)
 
 
-def _walk(folder: str, prefix: str, above: tuple[str, ...], look: Callable) -> Iterator[tuple[str, os.DirEntry]]:
+def _walk(
+    folder: str, prefix: str, above: tuple[str, ...], look: Callable, hidden: bool
+) -> Iterator[tuple[str, os.DirEntry]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
         raise UserError(f"cannot read {folder}: {error.strerror}") from None
     for entry in entries:
-        if entry.name.startswith(".") or entry.name == "__MACOSX":
+        if not hidden and (entry.name.startswith(".") or entry.name == "__MACOSX"):
             continue
         look(prefix + entry.name, entry)
         if not os.path.isdir(entry.path):  # which a link that leads to itself is not
             yield prefix + entry.name, entry
         elif (real := os.path.realpath(entry.path)) not in above:
-            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, real), look)
+            yield from _walk(entry.path, f"{prefix}{entry.name}/", (*above, real), look, hidden)
 
 
 def state_of_file(path: str, base: str | None = None) -> tuple[int, int, int] | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
-from datasets import Dataset, DatasetDict, load_dataset, load_from_disk
+from datasets import Dataset, DatasetDict, load_dataset, load_dataset_builder, load_from_disk
 from datasets.fingerprint import Hasher
 
 from arch_hf.compat.datasets_library import audio_as_it_is, fingerprint_of
@@ -148,9 +148,9 @@ def _splits(loaded: Dataset | DatasetDict) -> dict[str, Dataset]:
 
 def _load_copy(path: str, config: str | None, revision: str | None) -> DatasetDict:
     """Through the Arrow copy that `datasets` makes; a folder whose files have changed gets another one, and other fingerprints."""
-    identity = identity_of_files(path)
-    if identity is None:
+    if not Path(path).is_dir():
         return load_dataset(path, config, revision=revision)
+    identity = str(identity_of_files(path, load_dataset_builder(path, config)))
     dataset = load_dataset(path, config, cache_dir=_own_cache(identity))
     for name, part in dataset.items():
         fingerprint = Hasher.hash([fingerprint_of(part), identity])
