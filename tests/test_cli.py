@@ -317,3 +317,13 @@ def test_a_suite_is_a_list_of_datasets(capsys):
     status, out, _ = arch(capsys, "evaluate", "--dry_run", "--suite", "synthetic", "--limit", 4)
     assert status == 0 and all(name in out for name in SYNTHETIC_NAMES)
     assert "unknown suite 'speach'; did you mean 'speech'?" in arch(capsys, "evaluate", "--suite", "speach")[2][0]
+
+
+def test_an_empty_value_is_no_folder(capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for flag in ("model_id", "datasets", "output_dir", "cache_dir", "model_name", "device"):
+        with pytest.raises(SystemExit) as stopped:
+            main(["evaluate", f"--{flag}", ""])
+        assert stopped.value.code == 2
+        assert f"error: --{flag} is empty: give it a value, or leave it out" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
