@@ -203,8 +203,28 @@ def test_a_mistake_in_preparing_is_one_line(flags, message, pile, tmp_path, caps
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_a_damaged_clip_of_a_shard_is_named(prepared):
+@pytest.fixture(params=["miniaudio", "soundfile"])
+def decoder(request, monkeypatch):
+    """What decodes the shards: the library of the extra, and the other one where that is not installed."""
+    if request.param == "soundfile":
+        monkeypatch.setattr(shards, "miniaudio", None)
+    elif shards.miniaudio is None:
+        pytest.skip("miniaudio is not installed")
+
+
+def test_a_clip_comes_out_of_its_shard_as_it_was_rounded(decoder):
+    sound = np.random.default_rng(0).normal(0, 0.4, 20_000).astype(np.float32)
+    expected = np.clip(np.rint(sound * 32768), -32768, 32767).astype(np.float32) / 32768
+    assert 1 in np.abs(expected)  # what is beyond is clipped
+    for n in (1, 100, 4096, 20_000):
+        samples = shards.decode(shards.encode(sound[:n]), Clip("a", "b", 0, 1, n))
+        assert samples.dtype == np.float32 and np.array_equal(samples, expected[:n])
+
+
+def test_a_damaged_clip_of_a_shard_is_named(prepared, decoder):
     clips = Clips([prepared])
+    with pytest.raises(AudioError, match="damaged in its shard"):
+        shards.decode(b"no FLAC at all", clips[0])
     data = bytearray(clips.read(clips[0]))
     data[len(data) // 2] ^= 0xFF
     with pytest.raises(AudioError, match="damaged in its shard"):

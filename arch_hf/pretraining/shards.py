@@ -22,6 +22,11 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+try:
+    import miniaudio
+except ImportError:  # of the extra "pretraining": the same samples, twice as fast
+    miniaudio = None
+
 from arch_hf.errors import AudioError, UserError
 from arch_hf.files import write_atomically
 from arch_hf.pretraining.clips import Clip
@@ -55,9 +60,14 @@ def decode(data: bytes, clip: Clip) -> np.ndarray:
         AudioError: if it is damaged.
     """
     try:
-        samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+        if miniaudio is None:
+            samples, _ = soundfile.read(io.BytesIO(data), dtype="float32")
+        else:
+            samples = np.frombuffer(miniaudio.flac_read_f32(data).samples, dtype=np.float32)
     except soundfile.LibsndfileError as error:
         raise AudioError(f"damaged in its shard ({error.error_string.rstrip('.')})") from None
+    except getattr(miniaudio, "MiniaudioError", ()) as error:
+        raise AudioError(f"damaged in its shard ({error})") from None
     if samples.shape != (clip.samples,):
         raise AudioError(f"damaged in its shard: {len(samples)} of {clip.samples} samples")
     return samples
