@@ -70,12 +70,12 @@ def _mistakes(parsed: argparse.Namespace, command: argparse.ArgumentParser) -> I
     """What is wrong with single values; each is replaced by the flag's default, for the checks that follow."""
     for name, value in vars(parsed).items():
         for part in value if isinstance(value, list) and name != "argv" else [value]:
-            if isinstance(part, Mistake) or (
-                part == "" != command.get_default(name)
-            ):  # which paths and ids would take for the current folder
+            # Paths and ids would take an empty text for the current folder. What the command itself means by one is none of the user's.
+            action = command._option_string_actions.get(f"--{name}")
+            empty = part == "" and "" not in (command.get_default(name), action and action.const)
+            if empty or isinstance(part, Mistake):
                 setattr(parsed, name, command.get_default(name))
-                flag = f"--{name}" if f"--{name}" in command._option_string_actions else name
-                yield f"{flag} {part or 'is empty: give it a value, or leave it out'}"
+                yield f"{f'--{name}' if action else name} {part or 'is empty: give it a value, or leave it out'}"
                 break
 
 
