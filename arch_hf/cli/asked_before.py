@@ -55,7 +55,7 @@ class _Noted(msgspec.Struct, frozen=True):
 @dataclass(frozen=True)
 class AskedBefore:
     """What one command asks: `note` is the file in which its answers are noted, `places` the files and folders that it is asked of, `around` what
-    surrounds it, `state` the digest of all of it, `files` those in the places, `said` how often something had been said before."""
+    surrounds it, `state` the digest of all of it, and `files` those in the places."""
 
     jobs: Sequence[Job]
     note: Path
@@ -63,12 +63,10 @@ class AskedBefore:
     around: str
     state: str
     files: frozenset[str]
-    said: int
 
     @classmethod
     def of(cls, args: argparse.Namespace, jobs: Sequence[Job]) -> "AskedBefore | None":
         """What the flags ask; None where files alone do not tell whether the answer is still the same."""
-        said = times_said()
         places = None if any(getattr(args, flag) for flag in _NOT_WITH) else _places(jobs)
         if places is None:
             return None
@@ -77,7 +75,7 @@ class AskedBefore:
             note = jobs[0].cache / "asked_before" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
             around = _surroundings()
             found = _look(places, around)
-            return None if found is None else cls(jobs, note, places, around, *found, said)
+            return None if found is None else cls(jobs, note, places, around, *found)
         return None
 
     def answers(self) -> list[CorpusRun] | None:

@@ -163,7 +163,7 @@ def run(args) -> int:
         check_writable(Path(folder))
     from arch_hf.cli.asked_before import AskedBefore
 
-    jobs = jobs_of(args)
+    jobs, said = jobs_of(args), times_said()
     asked = AskedBefore.of(args, jobs)
     if asked is not None and (answers := asked.answers()) is not None:
         return int(not _tell(jobs, answers, say)[1])
@@ -177,7 +177,7 @@ def run(args) -> int:
         _warn_before_push(dict.fromkeys(job.shown_name for job in jobs))
     try:
         runs = run_jobs(jobs, ranks)
-        if asked is not None and ranks.size == 1 and times_said() == asked.said:
+        if asked is not None and ranks.size == 1 and times_said() == said:
             runs = asked.noting(runs)
         pushable, good = _tell(jobs, runs, say if ranks.is_main else (lambda *_, **__: None))
     finally:

@@ -1,6 +1,5 @@
 """The clustering of HuBERT's targets: frames of a share of the audio, heard by all processes, clustered by one."""
 
-import hashlib
 import itertools
 import shutil
 import warnings
@@ -17,6 +16,7 @@ from sklearn.cluster import MiniBatchKMeans
 from sklearn.exceptions import ConvergenceWarning
 
 from arch_hf.errors import UserError
+from arch_hf.files import checksum
 from arch_hf.pretraining.batching import Plan, Planned
 from arch_hf.pretraining.clips import Clips
 from arch_hf.pretraining.loading import load_batches
@@ -132,7 +132,7 @@ def _cluster(parts: Path, recipe: Recipe, seed: int, path: Path, about: dict[str
     sample = np.concatenate([taken[number] for number in sorted(taken)])
     taken.clear()
     centroids = fit_centroids(sample, recipe.clusters, seed, recipe.kmeans_starts)
-    about |= {"frames": str(len(sample)), "sha256": _checksum(centroids)}
+    about |= {"frames": str(len(sample)), "sha256": checksum(centroids)}
     aside = path.with_name(f".{path.name}.partial")
     save_file({"centroids": centroids}, aside, metadata=about)
     aside.replace(path)
@@ -177,16 +177,12 @@ def read_centroids(path: Path) -> torch.Tensor:
         UserError: if they are not what was written.
     """
     try:
-        centroids, checksum = load_file(path)["centroids"], read_about(path).get("sha256")
+        centroids, written = load_file(path)["centroids"], read_about(path).get("sha256")
     except (OSError, SafetensorError, KeyError):
-        centroids, checksum = np.zeros(0, np.float32), "none"
-    if checksum and checksum != _checksum(centroids):  # a file of arch-hf 0.1 has none
+        centroids, written = np.zeros(0, np.float32), "none"
+    if written and written != checksum(centroids):  # a file of arch-hf 0.1 has none
         raise UserError(f"{path} is damaged: put it back, or begin anew in another --output_dir")
     return torch.from_numpy(centroids)
-
-
-def _checksum(centroids: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(centroids).tobytes()).hexdigest()
 
 
 def read_about(path: Path) -> dict[str, str]:
