@@ -99,21 +99,27 @@ def clips_of(rows: Any, column: str, where: str) -> Clips:
         where: what the dataset is, for messages.
     """
     if isinstance(rows, Dataset) and isinstance(rows.features[column], Audio):
-        rows = rows.select_columns([column]).cast_column(column, Audio(decode=False))
-        contents = _contents(rows, column)
+        stored = rows.select_columns([column]).cast_column(column, Audio(decode=False)).with_format("arrow")
+        contents = _contents(stored, column)
+
+        def audio(i: int) -> bytes:
+            return encoded(stored[i][column][0].as_py())
     else:
         contents = (encoded(rows[i][column]) for i in range(len(rows)))
+
+        def audio(i: int) -> bytes:
+            return encoded(rows[i][column])
     digests: list[bytes] = []
     try:
         digests.extend(map(audio_digest, contents))
     except AudioError as error:
         raise UserError(f"{where}, clip {len(digests)}: {error}") from None
-    return Clips(lambda i: encoded(rows[i][column]), digests, lambda i: f"{where}, clip {i}")
+    return Clips(audio, digests, lambda i: f"{where}, clip {i}")
 
 
 def _contents(rows: Dataset, column: str) -> Iterator[pa.Buffer | bytes]:
-    """The bytes of every clip, where they lie."""
-    for batch in rows.with_format("arrow").iter(batch_size=256):
+    """The bytes of every clip, where they lie; `rows` come as Arrow tables."""
+    for batch in rows.iter(batch_size=256):
         stored = batch[column]
         for content, path in zip(pc.struct_field(stored, "bytes"), pc.struct_field(stored, "path"), strict=True):
             yield content.as_buffer() if content.is_valid else encoded({"path": path.as_py()})
