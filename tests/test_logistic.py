@@ -16,7 +16,7 @@ from arch_hf.probing.lbfgs import TOLERANCE, minimise
 from arch_hf.probing.linear import LinearProbe
 from arch_hf.probing.logistic import NEVER, Regressions, TrainingSet
 from arch_hf.probing.protocols import PROTOCOLS
-from arch_hf.probing.strict import fit, fit_and_test
+from arch_hf.probing.strict import choose, fit, fit_and_test, validation_loss
 from arch_hf.probing.task import Fold, RunKey
 
 STRENGTHS = PROTOCOLS["strict"].training.strengths
@@ -190,6 +190,17 @@ def test_choice_and_last_solution_are_those_of_a_plain_search(multi_label):
             expected = expected - expected.mean(1, keepdims=True)
             outcome.scores[:] -= outcome.scores.mean(1, keepdims=True)
         np.testing.assert_allclose(outcome.scores, expected, atol=1e-3)
+
+
+def test_the_choice_keeps_what_was_solved():
+    """Not where that began, the rough solution of the walk: loss, metric and coefficients are of one solution."""
+    features, targets = embeddings(150, 16, 3)
+    runs = runs_of(features)
+    regressions = Regressions(Layers.of([features], targets, 3), [TrainingSet(0, run.fold.train) for run in runs])
+    choice = choose(regressions, [run.fold.validation for run in runs], FEW, lambda solutions: None)
+    for position, run in enumerate(runs):
+        kept = validation_loss(regressions, choice.coefficients, position, run.fold.validation)
+        assert kept == choice.losses[position].item()
 
 
 def test_layers_folds_and_groups_of_them_give_one_answer(monkeypatch):

@@ -266,12 +266,13 @@ class TestWeightedSum:
         alone, _ = next(score_layers([features], task, PROTOCOLS["strict"], Probes(), rank(), progress=False))
         assert block.metrics["accuracy"].mean >= alone.metrics["accuracy"].mean - 0.02
 
-    def test_it_has_come_to_rest(self):
+    @pytest.mark.parametrize("strength", [0.1, 0.01])
+    def test_it_has_come_to_rest(self, strength):
         """A little more of one layer and less of another, with the best regression for that: the sum is never smaller."""
         features, task = problem(noise=1.0)
         layers = torch.from_numpy(np.stack([features, features[:, ::-1] ** 2, np.abs(features)]))
         mixture = Mixture(layers, task, task.folds[0].train)
-        strength = torch.tensor([0.1], dtype=torch.float64)
+        strength = torch.tensor([strength], dtype=torch.float64)
         numbers = mixture.solve(mixture.start(), strength)[0, -3:]
 
         def least(numbers):
