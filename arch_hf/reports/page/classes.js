@@ -51,7 +51,7 @@ function drawClassTable(classes, scores) {
       drawClassTable(classes, scores);
       byId("classes").querySelector(`[data-key="${key}"]`).focus();
     };
-    return make("th", { scope: "col", "aria-sort": sorted, ...attributes }, make("button", { type: "button", class: "sort", "data-key": key, onclick: turn }, title));
+    return make("th", { scope: "col", "aria-sort": sorted, ...attributes }, make("button", { type: "button", class: "sort", "data-key": key, onclick: turn }, bdi(title)));
   };
   const lines = order.map((index) => make("tr", {},
     make("th", { scope: "row", class: "first" }, bdi(classes[index])),

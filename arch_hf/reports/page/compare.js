@@ -51,7 +51,8 @@ function comparedLines() {
     const pair = pairs.get(key);
     return { key, title: MEANS[key], metric: "", pair, p: domains.get(key), single: !domains.has(key) };
   });
-  return { rows, lines: shown, means, without: lines.length - shown.length, paired: pairs !== null };
+  const without = lines.filter(({ a, b }) => !a !== !b).length;
+  return { rows, lines: shown, means, without, paired: pairs !== null };
 }
 
 function verdict({ pair, p, single }, labels) {
@@ -72,7 +73,7 @@ function drawCompare() {
     ? "The paper states scores alone: no interval of a difference can be made."
     : `No predictions of both are in this page (it holds those that lie beside complete results, without a †, of at most ${DATA.most_compared} models): arch-hf compare takes two folders of results.`;
   byId("compare-status").textContent =
-    `${state.view.protocol}, layer ${layerName(state.view.layer)}: ${plural(lines.length, "corpus").replace("corpuss", "corpora")} that both have` + (without ? `, ${without} that one of them lacks are left out` : "") + ". " +
+    `${state.view.protocol}, layer ${layerName(state.view.layer)}: ${plural(lines.length, "corpus").replace("corpuss", "corpora")} that both have` + (without ? `, ${without} that one of them lacks ${without > 1 ? "are" : "is"} left out` : "") + ". " +
     (paired ? `A minus B in points, with the 95% interval of the paired difference on the same test clips. Which is better is said by Holm's p.` : why);
   const all = [...lines, ...means];
   const edges = all.flatMap(({ pair, a, b }) => (pair ? [pair[0] - (pair[PAIR.half] ?? 0), pair[0] + (pair[PAIR.half] ?? 0)] : [a[CELL.score] - b[CELL.score]]));

@@ -23,6 +23,7 @@ function showTab(name) {
   }
   // Only the filters that do something here.
   for (const [id, tabs] of Object.entries(FILTERS)) byId(id).classList.toggle("idle", !tabs.includes(name));
+  byId("tab-" + name).scrollIntoView({ block: "nearest", inline: "nearest" });
   tip.hide();
   DRAW[name]();
 }

@@ -18,7 +18,9 @@ function boardColumns() {
     value: (row) => row[ROW.averages][index],
     draw: (td, value) => td.append(two(value)),
   });
-  columns.push(mean("Mean", 3));
+  // A view in which no model has all corpora of a domain has no such mean.
+  const hasMean = (index) => index >= 0 && state.view.rows.some((row) => known(row[ROW.averages][index]));
+  if (hasMean(3)) columns.push(mean("Mean", 3));
   // Those with a score, domain by domain, the paper's corpora first.
   const place = ([column]) => Object.keys(DATA.domains).indexOf(column[COLUMN.domain]);
   const scored = state.view.columns.map((column, index) => [column, index]).filter(([, index]) => state.view.rows.some((row) => row[ROW.cells][index]));
@@ -27,8 +29,9 @@ function boardColumns() {
     if (!state.domains.has(domain)) return;
     const average = AVERAGES.indexOf(domain);
     const first = !columns.some((other) => other.group === domain);
-    if (first && average >= 0) columns.push(mean("Mean", average, domain));
-    columns.push({ ...scoreColumn(column, index, domain), start: first && average < 0 });
+    const withMean = first && hasMean(average);
+    if (withMean) columns.push(mean("Mean", average, domain));
+    columns.push({ ...scoreColumn(column, index, domain), start: first && !withMean });
   });
   return columns;
 }
