@@ -129,7 +129,14 @@ def test_page_in_a_browser(tmp_path, size):
     assert seen["withoutBase"] == 11 and seen["slurp"] and seen["found"] == [name]
     assert "95% interval 98.00 to 99.50" in seen["tip"] and seen["described"] == "tip"
     assert seen["classes"] == ["dog", name]  # the worse first
-    assert [head.split("ARCH")[0] for head in seen["strictHeads"]] == ["Model", "Size", "Rank", "ESC-50", "US8K", "me/words"]
+    assert [head.split("ARCH")[0] for head in seen["strictHeads"]] == [
+        "Model",
+        "Size",
+        "Rank",
+        "ESC-50",
+        "US8K",
+        "me/words",
+    ]
     assert seen["strictGroups"] == ["Acoustic events"]  # with a corpus of our own
     assert seen["strict"] == [name] and seen["layers"] == 2 and seen["intervals"] == 1
     assert seen["bestLayers"] == 4  # one score at both layers of two corpora
