@@ -274,7 +274,8 @@ def stored_means(folder: Path) -> dict[str, np.ndarray]:
                 if entry.name.endswith(".npy"):
                     # X-ARES puts the number of the batch behind the name, which has an A to F of its own at its end.
                     name = entry.name.removesuffix(".npy").rstrip("0123456789")
-                    means[name] = np.load(io.BytesIO(tar.extractfile(entry).read())).mean(0)
+                    frames = torch.from_numpy(np.load(io.BytesIO(tar.extractfile(entry).read())))
+                    means[name] = frames.T.contiguous().mean(-1).numpy()
     return means
 
 

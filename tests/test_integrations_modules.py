@@ -240,6 +240,27 @@ def test_hears_embeddings_are_ours(tmp_path):
         hear.get_scene_embeddings(audio[0], model)
 
 
+@pytest.mark.parametrize(
+    "shape, line", [((2, 0), "sounds 0 to 1 have no samples"), ((1, 0), "sound 0 has no samples"), ((0, 9), "no sound")]
+)
+def test_a_batch_without_sound_is_one_line(shape, line):
+    model = hear.load_model("logmel")
+    for take in (hear.get_scene_embeddings, hear.get_timestamp_embeddings):
+        with pytest.raises(UserError, match=line) as error:
+            take(torch.zeros(shape), model)
+        assert len(str(error.value).splitlines()) == 1
+    if shape[0]:
+        with pytest.raises(UserError, match=line):
+            FrozenEncoder("logmel")(torch.zeros(shape))
+
+
+def test_hears_times_lie_within_the_sound(tmp_path):
+    """Also of a sound shorter than what one frame hears, which is padded."""
+    model = hear.load_model(str(make_tiny("hubert", tmp_path)))
+    _, times = hear.get_timestamp_embeddings(torch.randn(2, 100), model)
+    assert times.tolist() == [[3.125], [3.125]]
+
+
 def test_hear_takes_only_its_own_rates(tmp_path):
     with pytest.raises(UserError, match="takes audio at 24000 Hz, which HEAR does not give"):
         hear.load_model(str(make_tiny("encodec", tmp_path)))

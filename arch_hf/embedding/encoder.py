@@ -272,15 +272,15 @@ class AudioEncoder:
         return out if all_layers else out[:, 0]
 
     def frames(self, waveforms: Sequence[np.ndarray], layer: int = -1) -> list[Frames]:
-        """The hidden states of each clip over time, at one layer. Their mean is what `embed` gives with padding="none"; like that,
-        they do not depend on batch mates.
+        """The hidden states of each clip over time, at one layer, whatever its batch mates are. Their mean is what `embed` gives with
+        padding="none", to 1e-6 of the vector's largest number if taken by PyTorch (as `embed` does) or in float64: `arch_hf.embedding.Frames`.
 
         Args:
             waveforms: float32 [samples] each, at `sampling_rate`, any mix of lengths.
             layer: 0 ... n_layers - 1, or -1 for the last one.
 
         Returns:
-            `states` float32 [frames, embedding_size] and `times` float64 [frames] in seconds for each clip. Where an encoder cuts its
+            `states` float32 [frames, embedding_size] and `times` float64 [frames] in seconds, within the clip. Where an encoder cuts its
             spectrogram into patches, those of one time are averaged. CLAP hears a short clip several times over: its times begin anew with
             each repetition. An encoder that makes one frame of a whole clip (the baselines) has it in the middle.
 
@@ -297,8 +297,8 @@ class AudioEncoder:
             raise ValueError(f"layer is {layer}, but there are layers 0 to {self.n_layers - 1}")
         clips = [self.inputs.segments(waveform, None) for waveform in as_waveforms(waveforms)]
         flat = [segment for segments in clips for segment in segments]
-        layer %= self.n_layers
-        last = layer == self.n_layers - 1
+        rest = [len(waveform) - s.start for waveform, segments in zip(waveforms, clips, strict=True) for s in segments]
+        last = layer % self.n_layers == self.n_layers - 1
         grid = None if self.timing is None else self.timing.final if last else self.timing.between
         parts: dict[int, Frames] = {}
         for batch, states, lengths in self._hidden_states(flat, not last):
@@ -306,7 +306,7 @@ class AudioEncoder:
             for i, own, hidden in zip(
                 batch, self._counted([flat[i] for i in batch], state, lengths), state, strict=True
             ):
-                times = times_of(flat[i], len(hidden), grid, self.sampling_rate)
+                times = times_of(flat[i], rest[i], len(hidden), grid, self.sampling_rate)
                 parts[i] = Frames(hidden[own].float().cpu().numpy(), times[own])
         in_order = (parts[i] for i in range(len(flat)))
         joined = [list(itertools.islice(in_order, len(segments))) for segments in clips]

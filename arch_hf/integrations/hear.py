@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from arch_hf.errors import UserError
-from arch_hf.integrations.module import EncoderModule
+from arch_hf.integrations.module import EncoderModule, rows_of
 
 RATES = (16000, 22050, 32000, 44100, 48000)  # that HEAR's audio comes at
 
@@ -55,12 +55,15 @@ def get_timestamp_embeddings(audio: torch.Tensor, model: HearModel) -> tuple[tor
     Returns:
         float32 [sounds, frames, dim] and the times in milliseconds, float32 [sounds, frames].
 
+    Raises:
+        UserError: there is no sound, or one has no samples.
+
     Examples:
         >>> embeddings, times = get_timestamp_embeddings(torch.zeros(2, 16000), load_model("logmel"))
         >>> embeddings.shape, times.tolist()
         (torch.Size([2, 1, 128]), [[500.0], [500.0]])
     """
-    clips = model.encoder.frames(_waveforms(audio))
+    clips = model.encoder.frames(rows_of(audio))
     states = torch.from_numpy(np.stack([frames.states for frames in clips]))
     times = torch.from_numpy(np.stack([frames.times for frames in clips]).astype(np.float32) * 1000)
     return states.to(audio.device), times.to(audio.device)
@@ -73,10 +76,4 @@ def get_scene_embeddings(audio: torch.Tensor, model: HearModel) -> torch.Tensor:
         >>> get_scene_embeddings(torch.zeros(2, 16000), load_model("logmel")).shape
         torch.Size([2, 128])
     """
-    return torch.from_numpy(model.encoder.embed(_waveforms(audio))).to(audio.device)
-
-
-def _waveforms(audio: torch.Tensor) -> list[np.ndarray]:
-    if audio.ndim != 2:
-        raise ValueError(f"audio is [sounds, samples], not of {audio.ndim} dimensions")
-    return list(audio.detach().float().cpu().numpy())
+    return torch.from_numpy(model.encoder.embed(rows_of(audio))).to(audio.device)

@@ -2,6 +2,7 @@
 
 import os
 
+import numpy as np
 import torch
 
 from arch_hf import embedding
@@ -46,6 +47,28 @@ class EncoderModule(torch.nn.Module):
             self._options["device"] = device
             self.encoder = self._load()
         return self
+
+
+def rows_of(audio: torch.Tensor) -> np.ndarray:
+    """A batch of sounds [sounds, samples] as a float32 array.
+
+    Raises:
+        ValueError: it has not two dimensions.
+        UserError: there is no sound in it, or its sounds have no samples.
+
+    Examples:
+        >>> rows_of(torch.zeros(2, 0))
+        Traceback (most recent call last):
+        arch_hf.errors.UserError: sounds 0 to 1 have no samples (the batch is of shape [2, 0]): leave out empty clips
+    """
+    if audio.ndim != 2:
+        raise ValueError(f"audio is [sounds, samples], not of {audio.ndim} dimensions")
+    n_sounds, n_samples = audio.shape
+    if not (n_sounds and n_samples):
+        which = f"sounds 0 to {n_sounds - 1} have" if n_sounds > 1 else "sound 0 has"
+        what = f"{which} no samples" if n_sounds else "there is no sound"
+        raise UserError(f"{what} (the batch is of shape [{n_sounds}, {n_samples}]): leave out empty clips")
+    return audio.detach().float().cpu().numpy()
 
 
 def _device(value: object) -> torch.device | None:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from arch_hf.embedding.key import digest_of
-from arch_hf.integrations.module import EncoderModule
+from arch_hf.integrations.module import EncoderModule, rows_of
 
 PIECE_SECONDS = 30.0  # longer clips are taken in pieces of equal length, each no longer than this
 
@@ -52,16 +52,16 @@ class FrozenEncoder(EncoderModule):
 
     def forward(self, audio: torch.Tensor) -> torch.Tensor:
         """Frames float32 [clips, frames, dim] of audio [clips, samples] (or [samples], one clip)."""
-        rows = torch.atleast_2d(audio).detach().float().cpu().numpy()
+        rows = rows_of(torch.atleast_2d(audio))
         clips = [self._frames(row[:n]) for row, n in zip(rows, _lengths(rows), strict=True)]
         longest = max(map(len, clips))
-        padded = [np.concatenate([own, own.mean(0, keepdims=True).repeat(longest - len(own), 0)]) for own in clips]
-        return torch.from_numpy(np.stack(padded)).to(audio.device)
+        padded = [torch.cat([own, own.mean(0, keepdim=True).expand(longest - len(own), -1)]) for own in clips]
+        return torch.stack(padded).to(audio.device)
 
-    def _frames(self, waveform: np.ndarray) -> np.ndarray:
+    def _frames(self, waveform: np.ndarray) -> torch.Tensor:
         n_pieces = -(-len(waveform) // round(PIECE_SECONDS * self.sampling_rate))
         frames = self.encoder.frames(np.array_split(waveform, n_pieces))
-        return np.concatenate([piece.states for piece in frames])
+        return torch.from_numpy(np.concatenate([piece.states for piece in frames]))
 
 
 def _watch_padding() -> None:
