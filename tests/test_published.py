@@ -172,6 +172,17 @@ def test_an_interval_without_width_is_said_to_hold_for_these_clips_alone():
     assert not any("no width" in line for line in remarks(some))
 
 
+def test_a_remark_on_the_solutions_names_the_layer():
+    note = "validation chose the smallest strength of the grid, 1e-06, in 2 of 5 runs"
+    last = _ravdess(0.5, probe_notes=(note,))
+    third = msgspec.structs.replace(last, layer=3)
+    name = last.dataset.id
+    assert [line for line in (*remarks(last), *remarks(third)) if note in line] == [
+        f"{name}: {note}",
+        f"{name} (layer 3): {note}",
+    ]
+
+
 def test_a_complete_copy_with_another_split_is_not_compared():
     """As FMA's was, whose test and validation clips version 1.0 had exchanged."""
     same = _ravdess(0.5, split_digest=PUBLISHED_SPLITS["ravdess"])

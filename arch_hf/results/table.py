@@ -29,7 +29,7 @@ def result_row(result: Result, shots: Sequence[str] = ()) -> list[str]:
     metric, score, published = result.metric, result.headline, result.published
     low, high = score.ci95 or (None, None)
     return [
-        result.corpus + ("" if result.layer == -1 else f" (layer {result.layer})"),
+        result.corpus + _at_layer(result),
         result.dataset.domain,
         METRIC_NAMES[metric],
         percent(score.mean),
@@ -61,6 +61,10 @@ def _training_free(scores: Mapping[str, Score]) -> str:
     return ", ".join(shown)
 
 
+def _at_layer(result: Result) -> str:
+    return "" if result.layer == -1 else f" (layer {result.layer})"
+
+
 def results_table(results: Sequence[Result]) -> str:
     """The table that the main job prints. Percentages; `std folds` and `std seeds` are the sample standard deviations over folds and over seeds,
     `N-shot` is the probe on N clips per class ± the standard deviation over draws, `floor` the majority class, `mfcc` the same probe on MFCC
@@ -74,18 +78,19 @@ def results_table(results: Sequence[Result]) -> str:
 def remarks(result: Result) -> list[str]:
     """What a reader of the score must know: clips left out, and why the score must not stand beside published ones."""
     name, excluded, lines = result.dataset.id, result.dataset.excluded_clips, []
+    here = name + _at_layer(result)  # what is said of this layer alone
     if excluded:
         shown = "; ".join(f"{clip.clip_id}: {clip.reason}" for clip in excluded[:5])
         more = f"; and {len(excluded) - 5} more (see the result file)" if len(excluded) > 5 else ""
         lines.append(f"{name}: {len(excluded)} {'clip' if len(excluded) == 1 else 'clips'} not used: {shown}{more}")
-    lines += [f"{name}: {kind}: {_training_free(scores)}" for kind, scores in result.training_free.items()]
+    lines += [f"{here}: {kind}: {_training_free(scores)}" for kind, scores in result.training_free.items()]
     for kind in result.protocol.get("also", ()):
         if kind not in result.training_free:
             lines.append(f"{name}: there is no {kind} in it to ask for")
     if result.layer_curve and result.layer_curve.best is not None:
         best = result.layer_curve.best
         lines.append(f"{name}: validation chooses {'the last layer' if best == -1 else f'layer {best}'}")
-    lines += [f"{name}: {note}" for note in result.probe_notes]
+    lines += [f"{here}: {note}" for note in result.probe_notes]
     units = result.bootstrap.get("n_units", FEWEST_UNITS)
     if result.headline.ci95 and units < FEWEST_UNITS:
         kind = "groups" if result.bootstrap.get("unit") == "group" else "clips"
@@ -95,7 +100,7 @@ def remarks(result: Result) -> list[str]:
     low, high = result.headline.ci95 or (0.0, 1.0)
     if high - low < TINY:
         lines.append(
-            f"{name}: its interval has no width, as every resample of these test clips scores alike; it does not say that others would"
+            f"{here}: its interval has no width, as every resample of these test clips scores alike; it does not say that others would"
         )
         if n := result.bootstrap.get("n_units"):
             lines[-1] += f": up to {1 - LEVEL ** (1 / n):.1%} of all units could be unlike these {n}"
