@@ -9,6 +9,7 @@ from publishing_samples import make_result, save
 
 from arch_hf.cli import main
 from arch_hf.errors import UserError
+from arch_hf.names import public_name
 from arch_hf.publishing import results_dataset
 from arch_hf.publishing.results_dataset import push_to_dataset
 from arch_hf.results.folder import read_results
@@ -140,6 +141,14 @@ def test_many_files_become_one_without_losing_a_row(hub, tmp_path, monkeypatch):
     hub.before("POST", commit, lambda: hub.before("POST", commit, overtake))  # the second one puts the files together
     push_to_dataset(tmp_path / "r6", REPO)
     assert len(rows_of(hub, tmp_path)[0]) == 8 and hub.repo("datasets", REPO).log[-1][1] == "faster"
+
+
+def test_a_model_in_a_folder_is_known_by_its_path_and_by_the_name_that_may_be_shown(hub, tmp_path):
+    folder = tmp_path / "model"
+    folder.mkdir()
+    save(tmp_path / "results", make_result(model=public_name(folder)))
+    assert "/commit/" in push_to_dataset(tmp_path / "results", REPO, model_id=str(folder))
+    assert len(rows_of(hub, tmp_path)[0]) == 1
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """`arch-hf publish`: results, corpora, checkpoints, cards, the leaderboard and the metrics onto the Hub."""
 
+import argparse
 from pathlib import Path
 
 from arch_hf.errors import UserError
@@ -15,11 +16,14 @@ def add_parser(subparsers) -> None:
     )
     kinds = parser.add_subparsers(title="what to publish", metavar="WHAT", required=True)
 
-    for add in (_add_results, _add_dataset, _add_checkpoint, _add_card, _add_leaderboard, _add_metrics):
-        add(kinds)
+    for add in (_add_results, _add_dataset, _add_checkpoint, _add_leaderboard, _add_metrics):
+        add(kinds).add_argument(
+            "--dry_run", action="store_true", help="say what would go where, and send nothing to the Hub"
+        )
+    _add_card(kinds)
 
 
-def _add_results(kinds) -> None:
+def _add_results(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "results",
         example="arch-hf publish results results --model_id me/model",
@@ -37,9 +41,10 @@ def _add_results(kinds) -> None:
     parser.add_argument("--create_pr", action="store_true", help="as a pull request, for a model that is not yours")
     parser.add_argument("--allow_incomplete", action="store_true", help="also results that lack clips, marked as such")
     parser.set_defaults(run=run_results, check=check_results)
+    return parser
 
 
-def _add_dataset(kinds) -> None:
+def _add_dataset(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "dataset",
         example="arch-hf publish dataset arch/esc50 --repo_id me/esc50",
@@ -52,9 +57,10 @@ def _add_dataset(kinds) -> None:
         "--private", action="store_true", help="only for you; needed where the licence forbids publishing again"
     )
     parser.set_defaults(run=run_dataset)
+    return parser
 
 
-def _add_checkpoint(kinds) -> None:
+def _add_checkpoint(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "checkpoint",
         example="arch-hf publish checkpoint ./model --repo_id me/model",
@@ -69,6 +75,7 @@ def _add_checkpoint(kinds) -> None:
     parser.add_argument("--card", type=Path, help="another card")
     parser.add_argument("--private", action="store_true")
     parser.set_defaults(run=run_checkpoint)
+    return parser
 
 
 def _add_card(kinds) -> None:
@@ -85,7 +92,7 @@ def _add_card(kinds) -> None:
     parser.set_defaults(run=run_card)
 
 
-def _add_leaderboard(kinds) -> None:
+def _add_leaderboard(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "leaderboard",
         example="arch-hf publish leaderboard report --repo_id me/leaderboard",
@@ -95,9 +102,10 @@ def _add_leaderboard(kinds) -> None:
     parser.add_argument("report_dir", type=Path, metavar="REPORT_DIR", help="the --output of `arch-hf report`")
     parser.add_argument("--repo_id", required=True, help="where to: arch/leaderboard")
     parser.set_defaults(run=run_leaderboard)
+    return parser
 
 
-def _add_metrics(kinds) -> None:
+def _add_metrics(kinds) -> argparse.ArgumentParser:
     parser = kinds.add_parser(
         "metrics",
         example="arch-hf publish metrics --namespace me",
@@ -107,6 +115,7 @@ def _add_metrics(kinds) -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help="default: all")
     parser.add_argument("--namespace", required=True, help="user or organisation")
     parser.set_defaults(run=run_metrics)
+    return parser
 
 
 _RESULTS = (
@@ -124,7 +133,7 @@ def check_results(args) -> None:
 
 
 def run_results(args) -> None:
-    options = {"create_pr": args.create_pr, "allow_incomplete": args.allow_incomplete}
+    options = {"create_pr": args.create_pr, "allow_incomplete": args.allow_incomplete, "dry_run": args.dry_run}
     if args.dataset:
         from arch_hf.publishing.results_dataset import push_to_dataset
 
@@ -145,13 +154,14 @@ def run_results(args) -> None:
 def run_dataset(args) -> None:
     from arch_hf.publishing.dataset import push_dataset
 
-    say(push_dataset(args.folder, args.repo_id, private=args.private))
+    say(push_dataset(args.folder, args.repo_id, private=args.private, dry_run=args.dry_run))
 
 
 def run_checkpoint(args) -> None:
     from arch_hf.publishing.checkpoint import publish_checkpoint
 
-    say(publish_checkpoint(args.source, args.repo_id, revision=args.revision, card=args.card, private=args.private))
+    options = {"revision": args.revision, "card": args.card, "private": args.private, "dry_run": args.dry_run}
+    say(publish_checkpoint(args.source, args.repo_id, **options))
 
 
 def run_card(args) -> None:
@@ -163,11 +173,11 @@ def run_card(args) -> None:
 def run_leaderboard(args) -> None:
     from arch_hf.publishing.spaces import push_leaderboard
 
-    say(push_leaderboard(args.report_dir, args.repo_id))
+    say(push_leaderboard(args.report_dir, args.repo_id, args.dry_run))
 
 
 def run_metrics(args) -> None:
     from arch_hf.publishing.spaces import push_metrics
 
-    for url in push_metrics(args.namespace, args.names):
+    for url in push_metrics(args.namespace, args.names, args.dry_run):
         say(url)

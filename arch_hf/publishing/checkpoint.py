@@ -36,7 +36,13 @@ PROBE_SECONDS = (0.3, 1.0, 2.5)  # of noise, to compare embeddings on
 
 
 def publish_checkpoint(
-    source: str, repo_id: str, *, revision: str | None = None, card: Path | None = None, private: bool = False
+    source: str,
+    repo_id: str,
+    *,
+    revision: str | None = None,
+    card: Path | None = None,
+    private: bool = False,
+    dry_run: bool = False,
 ) -> str:
     """Load a checkpoint, write it as safetensors, compare embeddings, add its card and upload it.
 
@@ -46,9 +52,10 @@ def publish_checkpoint(
         revision: of a Hub id.
         card: the card's file; by default for "arch/..." the one that `model_cards/` has for that name, else the source's own, else a plain one.
         private: create the repository as a private one.
+        dry_run: do all of it but the upload, and say what would go there.
 
     Returns:
-        The URL of the model.
+        The URL of the model, or that nothing was sent.
 
     Raises:
         UserError: the source cannot be loaded, lacks weights or changes its embeddings, or the Hub refuses.
@@ -70,7 +77,8 @@ def publish_checkpoint(
 
         doing, again = f"publishing {source} to {repo_id}", f"arch-hf publish checkpoint {source} --repo_id {repo_id}"
         attempt(with_card, doing, f"To go on: {again}")
-        upload = Upload(target, repo_id, "model", "Weights as safetensors, and the card", private=private)
+        summary = "Weights as safetensors, and the card"
+        upload = Upload(target, repo_id, "model", summary, private=private, dry_run=dry_run)
         return upload.send(safe=f"To go on: {again}")
 
 

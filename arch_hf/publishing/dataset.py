@@ -15,7 +15,7 @@ FACTS_FILE = "arch.json"
 FILES = ["README.md", "eval.yaml", FACTS_FILE]
 
 
-def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
+def push_dataset(folder: Path, repo_id: str, private: bool = False, dry_run: bool = False) -> str:
     """Upload a folder that `arch-hf prepare` made. Run again after an interruption, it goes on where it stopped; shards of an
     earlier version that the folder no longer holds are removed in the same commit.
 
@@ -23,9 +23,10 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
         folder: the prepared folder.
         repo_id: the data set on the Hub, "arch/esc50".
         private: for nobody else's eyes; the only way for a corpus that may not be published again.
+        dry_run: only say what would go there.
 
     Returns:
-        The URL of the data set.
+        The URL of the data set, or that nothing was sent.
 
     Raises:
         UserError: the folder is not whole, the licence forbids it, or the Hub refuses.
@@ -46,6 +47,7 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False) -> str:
         private=private,
         only=FILES + shards + credits,
         delete=["data/*.parquet"],
+        dry_run=dry_run,
     )
     again = f"arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}"
     return upload.send(safe=f"Nothing is lost; to go on: {again}")

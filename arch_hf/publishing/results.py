@@ -32,6 +32,7 @@ def push_results(
     create_pr: bool = False,
     allow_incomplete: bool = False,
     repo_id: str | None = None,
+    dry_run: bool = False,
 ) -> str:
     """Put a model's results on its page of the Hub, in one commit.
 
@@ -41,9 +42,10 @@ def push_results(
         create_pr: open a pull request instead, for a model that one does not own.
         allow_incomplete: also results that lack clips (marked as such).
         repo_id: the model's repository, where it is not `model_id` (a local folder was evaluated).
+        dry_run: only say what would change there.
 
     Returns:
-        The URL of the commit or pull request, or "nothing to change".
+        The URL of the commit or pull request, or "nothing to change", or that nothing was sent.
 
     Raises:
         UserError: no results, the Hub cannot be reached or refuses, or some results were held back: they lack clips, the page has better ones,
@@ -65,11 +67,11 @@ def push_results(
         SUMMARY,
         description=f"Linear probes on frozen embeddings, [ARCH]({PAPER}), measured with arch-hf.",
         create_pr=create_pr,
-        doing=f"publishing results to {repo_id}",
+        dry_run=dry_run,
         safe=f"The results are safe in {results_dir}; once that is mended: {again}",
     )
     if held_back := held_back + page.held_back:
-        done = "nothing else had changed" if url.startswith(NOTHING) else f"the others are published: {url}"
+        done = "nothing else had changed" if url.startswith(NOTHING) else f"the others: {url}"
         raise UserError(f"not published: {'; '.join(held_back)}; {done}")
     return url
 

@@ -17,7 +17,7 @@ from arch_hf.errors import UserError
 from arch_hf.hub import OVERTAKEN, attempt
 from arch_hf.names import public_name
 from arch_hf.publishing.entries import PAPER, hub_dataset, why_held_back
-from arch_hf.publishing.hub import NOTHING, check_repo_id
+from arch_hf.publishing.hub import NOTHING, check_repo_id, say_what_would_go
 from arch_hf.results.folder import Filed, read_results
 from arch_hf.results.rows import merge_rows, read_keys, row_of, write_rows
 from arch_hf.terminal import say
@@ -51,6 +51,7 @@ def push_to_dataset(
     model_id: str | None = None,
     create_pr: bool = False,
     allow_incomplete: bool = False,
+    dry_run: bool = False,
 ) -> str:
     """Add results to a dataset of results: by a pull request where it is somebody else's. What is there already is not added again.
 
@@ -60,9 +61,10 @@ def push_to_dataset(
         model_id: only this model's, as it was evaluated.
         create_pr: by a pull request also where it is yours.
         allow_incomplete: also results that lack clips (marked as such).
+        dry_run: only say what would go there.
 
     Returns:
-        The URL of the commit or pull request, or "nothing to change".
+        The URL of the commit or pull request, or "nothing to change", or that nothing was sent.
 
     Raises:
         UserError: there is nothing fit to be published, the Hub cannot be reached or refuses, or some results were held back. What could be
@@ -76,12 +78,12 @@ def push_to_dataset(
     safe, doing = f"The results are safe in {results_dir}; to go on: {again}", f"adding results to {repo_id}"
     rows = {row["key"]: row for row in (row_of(filed.result, filed.path.name) for filed in results)}
     api = HfApi()
-    owned = attempt(lambda: _is_owned(api, repo_id), doing, safe)
+    owned, is_new = attempt(lambda: _find(api, repo_id, dry_run), doing, safe)
     if not owned and not create_pr:
         say(f"{repo_id} is not yours: as a pull request", sys.stderr)
-    push = _Push(repo_id, rows, create_pr or not owned)
+    push = _Push(repo_id, rows, create_pr or not owned, dry_run, is_new)
     url = attempt(lambda: push.once(api), doing, safe)
-    if not push.create_pr:
+    if not push.create_pr and not dry_run:
         attempt(lambda: _put_together(api, repo_id), f"putting the files of {repo_id} together", safe)
     if held_back:
         raise UserError(f"not published: {'; '.join(held_back)}; the others: {url}")
@@ -120,28 +122,35 @@ def publishable(results_dir: Path, model_id: str | None, allow_incomplete: bool)
 
 @dataclass(frozen=True)
 class _Push:
-    """Results on their way: a row for each, by its key; and whether as a pull request."""
+    """Results on their way: a row for each, by its key; whether as a pull request, whether it is only to be said what would go there, and whether
+    there is no such dataset yet."""
 
     repo_id: str
     rows: Mapping[str, dict]
     create_pr: bool
+    dry_run: bool = False
+    is_new: bool = False
 
     def once(self, api: HfApi) -> str:
         """Add in one commit what is not there yet. It names no parent: whatever is committed in between takes nothing from it."""
-        head, paths = _files(api, self.repo_id)
+        head, paths = ("main", []) if self.is_new else _files(api, self.repo_id)
         known = {key for path in paths for key in read_keys(_fetch(api, self.repo_id, path, head))}
         new = [row for key, row in self.rows.items() if key not in known]
         if not new:
             return NOTHING
         path = _name_of([row["key"] for row in new])
-        if self.create_pr and (url := self._open_pull_request(api, path)):
+        if self.create_pr and not self.is_new and (url := self._open_pull_request(api, path)):
             return f"{NOTHING}: {url}"
         models = ", ".join(sorted({row["model_id"] for row in new}))
+        what, content = f"{len(new)} result{'s' * (len(new) > 1)} of {models}", write_rows(new)
+        if self.dry_run:
+            how = f"{what}{', as a pull request' * self.create_pr}{', a new dataset' * self.is_new}"
+            return say_what_would_go(self.repo_id, "dataset", how, {path: len(content)})
         commit = api.create_commit(
             self.repo_id,
-            [CommitOperationAdd(path, write_rows(new))],
+            [CommitOperationAdd(path, content)],
             repo_type="dataset",
-            commit_message=f"Add {len(new)} result{'s' * (len(new) > 1)} of {models}"[:200],
+            commit_message=f"Add {what}"[:200],
             create_pr=self.create_pr,
         )
         return commit.pr_url or commit.commit_url
@@ -159,15 +168,17 @@ class _Push:
         return next((pull.url for pull in same), None)
 
 
-def _is_owned(api: HfApi, repo_id: str) -> bool:
-    """Whether the dataset is the user's, or an organisation's that the user belongs to; one of their own that is not there yet is made, with a card."""
+def _find(api: HfApi, repo_id: str, dry_run: bool) -> tuple[bool, bool]:
+    """Whether the dataset is the user's, or an organisation's that the user belongs to, and whether it is still to be made: one of their own that is
+    not there yet is made, with a card, unless it is a dry run."""
     who = api.whoami()
     owned = repo_id.split("/")[0] in {who["name"], *(org["name"] for org in who.get("orgs", ()))}
-    if owned and not api.repo_exists(repo_id, repo_type="dataset"):
+    is_new = owned and not api.repo_exists(repo_id, repo_type="dataset")
+    if is_new and not dry_run:
         api.create_repo(repo_id, repo_type="dataset", exist_ok=True)
         card = CommitOperationAdd("README.md", CARD.format(repo_id=repo_id).encode())
         api.create_commit(repo_id, [card], repo_type="dataset", commit_message="Say what this is")
-    return owned
+    return owned, is_new and dry_run
 
 
 def _files(api: HfApi, repo_id: str) -> tuple[str, list[str]]:

@@ -54,8 +54,8 @@ metric = evaluate.load("{namespace}/{name}")
 """
 
 
-def push_leaderboard(report_dir: Path, repo_id: str) -> str:
-    """Upload what `arch-hf report` wrote as a static Space; returns its URL.
+def push_leaderboard(report_dir: Path, repo_id: str, dry_run: bool = False) -> str:
+    """Upload what `arch-hf report` wrote as a static Space; returns its URL. With `dry_run`: only say what would go there.
 
     Raises:
         UserError: the folder holds no leaderboard.html, or the Hub refuses.
@@ -70,20 +70,23 @@ def push_leaderboard(report_dir: Path, repo_id: str) -> str:
         shutil.copytree(report_dir, folder, ignore=shutil.ignore_patterns(".*"))
         (folder / "README.md").write_text(LEADERBOARD_CARD, encoding="utf-8")
         only = ["README.md", "leaderboard.*", "*.png", "*.svg", "*.css", "*.js", "*.json"]
-        upload = Upload(folder, repo_id, "space", "Update the leaderboard", space_sdk="static", only=only)
+        upload = Upload(
+            folder, repo_id, "space", "Update the leaderboard", space_sdk="static", only=only, dry_run=dry_run
+        )
         again = f"arch-hf publish leaderboard {report_dir} --repo_id {repo_id}"
         return upload.send(safe=f"The report is safe in {report_dir}; to go on: {again}")
 
 
-def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
+def push_metrics(namespace: str, names: list[str] | None = None, dry_run: bool = False) -> list[str]:
     """Upload the `evaluate` modules of arch_hf.probing.metrics as Spaces, for `evaluate.load("NAMESPACE/NAME")` where arch-hf is installed.
 
     Args:
         namespace: user or organisation.
         names: which ones; all by default.
+        dry_run: only say what would go there.
 
     Returns:
-        Their URLs.
+        Their URLs, or for each that nothing was sent.
 
     Raises:
         UserError: there is no such metric, or the Hub refuses.
@@ -100,6 +103,7 @@ def push_metrics(namespace: str, names: list[str] | None = None) -> list[str]:
             (folder / f"{name}.py").write_text(source, encoding="utf-8")
             card = METRIC_CARD.format(name=name, namespace=namespace, summary=summary)
             (folder / "README.md").write_text(card, encoding="utf-8")
-            upload = Upload(folder, f"{namespace}/{name}", "space", "Update the metric", space_sdk="static")
+            repo_id = f"{namespace}/{name}"
+            upload = Upload(folder, repo_id, "space", "Update the metric", space_sdk="static", dry_run=dry_run)
             urls.append(upload.send(safe=f"To go on: arch-hf publish metrics --namespace {namespace}"))
     return urls
