@@ -23,10 +23,11 @@ HARDWARE = [
 
 
 class RentedMachines:
-    """`jobs` are the job specs as they were sent, with the stage that a test gives them; `buckets` the names of those that were made."""
+    """`jobs` are the job specs as they were sent, with the stage that a test gives them; `buckets` the names of those that were made, `public`
+    those of them that everybody may read."""
 
     def __init__(self):
-        self.jobs, self.buckets = [], []
+        self.jobs, self.buckets, self.public = [], [], []
 
     def answer(self, method, path, query, body):
         if path == "/api/jobs/hardware":
@@ -34,6 +35,8 @@ class RentedMachines:
         if match := re.fullmatch(r"/api/buckets/([^/]+/[^/]+)", path):
             known, url = match[1] in self.buckets, f"https://huggingface.co/buckets/{match[1]}"
             self.buckets += [] if known else [match[1]]
+            is_private = body.get("private") or body.get("visibility") == "private"
+            self.public += [] if known or is_private else [match[1]]
             return (
                 (409, {"error": "You already created this bucket", "url": url}, {})
                 if known

@@ -508,12 +508,47 @@ def test_broken_foreign_and_double_files_are_named(tmp_path, capsys, no_plots):
     (results / "broken.json").write_text('{"schema_version": 1, "mod')
     (results / "bytes.json").write_bytes(b"\xff\xfe\x00")
     (results / "deep.json").write_text("[" * 100_000)
-    assert main(["report", str(results), "--output", str(tmp_path / "out")]) == 0
-    errors = capsys.readouterr().err
-    left_out = {re.match(r"left out: (.*?\.json)", line)[1].split("/")[-1] for line in errors.splitlines()}
+    assert main(["report", str(results), "--output", str(tmp_path / "out")]) == 1
+    *errors, last = capsys.readouterr().err.splitlines()
+    left_out = {re.match(r"left out: (.*?\.json)", line)[1].split("/")[-1] for line in errors}
+    assert last.startswith(
+        "error: 8 files left out as damaged, so the report may have holes"
+    )  # not foreign, nor double
     assert left_out == {"newer.json", "text_version.json", "above_one.json", "class_not_a_number.json", "no_score.json", "foreign.json",
                         "broken.json", "bytes.json", "deep.json", "esc50.json"}  # fmt: skip
     assert "us/ours | B | **70.00** |" in (tmp_path / "out" / "leaderboard.md").read_text()
+
+
+def test_files_that_are_no_results_are_named_and_no_fault(tmp_path, capsys, no_plots):
+    (tmp_path / "foreign.json").write_text('{"hello": "world"}')
+    assert main(["report", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
+    assert capsys.readouterr().err == "left out: foreign.json: not an arch-hf result\n"
+
+
+def test_a_score_in_place_of_a_damaged_one_is_marked_in_its_cell(tmp_path, no_plots):
+    results = tmp_path / "results" / "us__ours"
+    results.mkdir(parents=True)
+    one_seed = make_result(score=0.9, protocol={"seeds": 1})
+    for name, content in {
+        "esc50.json": json.dumps(make_result())[:-20],
+        "esc50.seeds1.json": json.dumps(one_seed),
+        "us8k.json": json.dumps(make_result("us8k")),
+        "us8k.seeds1.json": json.dumps(make_result("us8k", 0.9))[:-20],
+        "esc50.layer3.json": json.dumps(make_result(layer=3)),
+    }.items():
+        (results / name).write_text(content)
+    board = load_board(tmp_path / "results")
+    said = "the result of 1 seed in esc50.seeds1.json, in place of esc50.json, which is damaged"
+    (row,) = board.views[0].own_rows
+    assert {key: cell.caveat for key, cell in row.cells.items()} == {"esc50": said, "us8k": None}
+    assert not row.cells["esc50"].best and row.comparable("esc50") is None
+    assert board.views[1].own_rows[0].cells["esc50"].caveat is None  # of another layer
+    assert f"us/ours, esc50: {said}" in board.views[0].notes and said in json.dumps(page_data(board))
+    assert [note.split()[6] for note in board.views[0].notes if note.startswith("left out, since")] == [
+        "us__ours/esc50.json:",
+        "us__ours/us8k.seeds1.json:",
+    ]
+    assert "90.00†" in TEXT_FORMATS["md"](board) and len(board.damaged) == 2
 
 
 def test_a_missing_folder_is_one_line(tmp_path, capsys):

@@ -122,5 +122,20 @@ def test_the_report_writes_the_page_where_there_are_scores(folder, tmp_path, cap
     assert not board.benchmarks
     damaged = next(folder.rglob("*.benchmark.json"))
     damaged.write_text(damaged.read_text().replace("0.25", "0.95").replace("0.61234", "0.7"))
-    assert main(["report", str(folder), "--output", str(tmp_path / "again")]) == 0
+    assert main(["report", str(folder), "--output", str(tmp_path / "again")]) == 1
     assert "was changed after it was written" in capsys.readouterr().err
+
+
+def test_the_page_of_an_earlier_report_is_removed_and_ones_own_is_not(folder, tmp_path, monkeypatch):
+    from arch_hf.reports import plots
+
+    monkeypatch.setattr(plots, "planned_plots", lambda board: [])
+    report = tmp_path / "report"
+    assert "benchmarks.html" in [path.name for path in write_report(load_board(folder), report)]
+    later = load_board(None)
+    written = {path.name for path in write_report(later, report)}
+    assert {path.name for path in report.iterdir()} == written and "benchmarks.html" not in written
+    assert later.warnings[-1] == "of an earlier report, and removed: benchmarks.html"
+    (report / "benchmarks.html").write_text("<title>Mine</title>")
+    list(write_report(later, report))
+    assert (report / "benchmarks.html").read_text() == "<title>Mine</title>"

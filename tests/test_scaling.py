@@ -16,8 +16,9 @@ from arch_hf.cli import build_parser, main
 from arch_hf.cli.evaluate import jobs_of
 from arch_hf.job import Job
 from arch_hf.results.folder import read_results
+from arch_hf.results.result import DatasetFacts, ModelFacts, Result, Timing
 from arch_hf.scaling.cells import arguments, cells_of
-from arch_hf.scaling.cost import Cost, Machine, data_size, estimate, model_size
+from arch_hf.scaling.cost import Cost, Machine, data_size, estimate, measured_speeds, model_size
 from arch_hf.scaling.scripts import LONGEST_ARRAY, Plan, slurm_script
 
 GRID = ["--model_id", "facebook/hubert-base-ls960", "microsoft/wavlm-base", "--datasets", "esc50", "emovo", "--protocol", "arch-v1", "strict"]  # fmt: skip
@@ -207,6 +208,34 @@ def test_speeds_that_were_measured_count(capsys, tmp_path):
     assert len(rows) == 2 and all("a result" in row for row in rows)
 
 
+def test_of_several_speeds_the_fastest_of_such_a_device_counts():
+    def seen(speed, device="cuda", dtype="float32"):
+        facts = {"complete": True, "layer": -1, "protocol": {}, "metrics": {}, "timing": Timing(audio_s_per_s=speed)}
+        data = DatasetFacts(id="d", task="single_label", n_clips=1)
+        return Result(model=ModelFacts(id="m"), dataset=data, environment={"device": device, "dtype": dtype}, **facts)
+
+    results = [seen(5.0), seen(7.0), seen(6.0), seen(99.0, "cpu"), seen(9.0, dtype="bfloat16")]
+    assert measured_speeds(results, "cuda") == {("m", "float32"): 7.0, ("m", "bfloat16"): 9.0}
+
+
+def test_the_report_goes_where_the_plan_says_and_each_cell_to_its_device(capsys):
+    for kind in ("shell", "slurm"):
+        _, script = plan(capsys, *GRID, "--machine", "a100", "--format", kind, "--report", "mine", "--device", "cuda:1")
+        cells = [line for line in script.splitlines() if line.startswith("arch-hf evaluate")]
+        assert len(cells) == 12 and all(line.endswith(" --device cuda:1") for line in cells)
+        assert "arch-hf report results --output mine" in script and "into mine/leaderboard.html" in script
+
+
+@pytest.mark.parametrize("kind", ["shell", "slurm"])
+def test_a_report_with_holes_is_a_failure_of_the_script_that_still_names_what_is_missing(capsys, tmp_path, kind):
+    _, script = plan(capsys, *GRID, "--machine", "a100", "--format", kind)
+    (tmp_path / "plan.sh").write_text(script)
+    stand_in(tmp_path, "arch-hf", ARCH_HF + "    sys.exit(sys.argv[1] == 'report')\n")
+    command = ["sh", "plan.sh", "2"] if kind == "shell" else ["bash", "plan.sh", "report"]
+    ran = subprocess.run(command, env=environment(tmp_path), capture_output=True, timeout=60)
+    assert ran.returncode == 1 and "--missing" in (tmp_path / "done").read_text().splitlines()[-1]
+
+
 def test_what_is_missing_is_named_and_planned_alone(capsys):
     args = ["--datasets", "synthetic_events", "synthetic_music", "--limit", 6, "--seeds", 1, "--cache_dir", "cache"]
     assert main(["evaluate", "--datasets", "synthetic_events", *map(str, args[3:])]) == 0
@@ -268,7 +297,12 @@ def test_a_job_is_sent_as_the_hub_takes_it(hub, capsys):
     assert job["volumes"] == [{"type": "bucket", "source": "me/arch", "mountPath": "/arch"}] and hub.rented.buckets == [
         "me/arch"
     ]
-    assert job["labels"]["arch-hf-plan"] == "p1" and hub.token not in out and hub.token not in " ".join(job["command"])
+    assert (
+        not hub.rented.public
+        and job["labels"]["arch-hf-plan"] == "p1"
+        and hub.token not in out
+        and hub.token not in " ".join(job["command"])
+    )
 
 
 @pytest.mark.parametrize(
@@ -288,8 +322,10 @@ def test_what_no_job_can_do_is_told_before_it_costs(hub, capsys, args, says):
 
 
 def test_a_dry_run_sends_nothing(hub, capsys):
-    assert main([*RUN, "--model_id", "logmel", "--minutes", "60", "--dry_run"]) == 0
+    command = [*RUN, "--model_id", "logmel", "--minutes", "60"]
+    assert main([*command, "--dry_run"]) == 0
     assert "$1.00 at most" in capsys.readouterr().out and not hub.rented.jobs and not hub.rented.buckets
+    assert main(command) == 0 and hub.rented.jobs[0]["timeoutSeconds"] == 3600
 
 
 def test_the_script_of_jobs_sends_each_cell_and_waits(hub, capsys, tmp_path, naps):

@@ -16,7 +16,7 @@ def add_parser(subparsers) -> None:
         help="make a leaderboard page, tables and plots from results",
         example="arch-hf report results --output report",
         description="Write leaderboard.html, .md, .csv, .tex and plots (PNG and SVG), with the paper's Table 2 beside the results; "
-        "benchmarks.html too where `arch-hf mteb` has left scores.",
+        "benchmarks.html too where `arch-hf mteb` has left scores. Status 1 if a result is damaged, and so not in it.",
     )
     parser.add_argument(
         "results_dir",
@@ -54,4 +54,10 @@ def _report(args) -> int:
     for warning in board.warnings:
         say(f"left out: {warning}", file=sys.stderr)
     say(f"the page: {paths[0]}")
-    return 0
+    if board.damaged:
+        files = f"{len(board.damaged)} file{'s' * (len(board.damaged) > 1)}"
+        say(
+            f"error: {files} left out as damaged, so the report may have holes: evaluate again, or remove them",
+            sys.stderr,
+        )
+    return int(bool(board.damaged))

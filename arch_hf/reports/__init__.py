@@ -13,7 +13,7 @@ from arch_hf.errors import UserError
 from arch_hf.files import write_atomically
 from arch_hf.reports import benchmarks, latex, markdown, page, spreadsheet
 from arch_hf.reports.board import build_board
-from arch_hf.reports.old_plots import remove_old_plots
+from arch_hf.reports.old_files import remove_old_files
 from arch_hf.reports.rows import Board
 from arch_hf.results.benchmark import read_benchmarks
 from arch_hf.results.folder import read_results
@@ -26,14 +26,15 @@ __all__ = ["load_board", "write_report"]
 def load_board(results_dir: str | Path | None) -> Board:
     """The leaderboard of a folder of results; of the paper's Table 2 alone where `results_dir` is None.
 
-    `board.warnings` names each JSON file that was left out, with the reason.
+    `board.warnings` names each JSON file that was left out, with the reason, `board.damaged` those that may have been results.
     """
     results, skipped = ([], []) if results_dir is None else read_results(results_dir)
-    board = build_board(results)
+    board = build_board(results, skipped)
+    board.warnings[:0] = skipped
     if results_dir is not None:
         board.benchmarks, damaged = read_benchmarks(results_dir)
-        skipped += damaged
-    board.warnings[:0] = skipped
+        board.warnings += damaged
+        board.damaged += damaged
     views = [view for view in board.last_layer_views if view.n_with_predictions > 1]
     if views:
         from arch_hf.reports.pairs import (
@@ -47,7 +48,7 @@ def load_board(results_dir: str | Path | None) -> Board:
 
 def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
     """Write `leaderboard.html`, `.md`, `.csv` and `.tex`, then `benchmarks.html` where there are scores of other benchmarks, then the plots;
-    yields each file when it is there. In the end, plots of an earlier report that this one has not are removed, which is one of `board.warnings`.
+    yields each file when it is there. In the end, what an earlier report has written and this one has not is removed, which is one of `board.warnings`.
 
     Without matplotlib there are no plots, which is one of `board.warnings`.
 
@@ -73,7 +74,7 @@ def write_report(board: Board, output_dir: str | Path) -> Iterator[Path]:
             write_atomically(output_dir / name, content)
             written.append(output_dir / name)
             yield output_dir / name
-    board.warnings += remove_old_plots(output_dir, written)
+    board.warnings += remove_old_files(output_dir, written)
 
 
 def _drawing(board: Board) -> AbstractContextManager[Iterable[tuple[str, bytes]]]:

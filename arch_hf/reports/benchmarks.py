@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from html import escape
 from importlib.resources import files
 
+from arch_hf.reports.old_files import MARK
 from arch_hf.reports.rows import Board, Row
 from arch_hf.results.benchmark import BenchmarkScore
 from arch_hf.results.folder import which_encoder
@@ -104,6 +105,7 @@ def render(board: Board) -> str:
         [
             '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">',
             '<meta name="viewport" content="width=device-width, initial-scale=1">',
+            f'<meta name="generator" content="{MARK}">',
             "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">",
             f"<title>Benchmarks</title><style>{style}</style></head><body>",
             '<header class="top"><div><h1>Every benchmark\'s numbers</h1><p class="lead">Percent. Each group of columns has a protocol of its own: '

@@ -6,19 +6,22 @@ Table 2 stands in the views that it belongs to: arch-v1, last layer.
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 from arch_hf.probing.protocols import get_protocol
 from arch_hf.reports.columns import SIZES, columns_of, size_class
 from arch_hf.reports.ranking import rank_view
 from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
-from arch_hf.results.folder import Filed, encoder_of, plain_first
+from arch_hf.results.folder import Filed, LeftOut, encoder_of, plain_first, stands_in_for
 from arch_hf.results.table2 import DRAW_UNCERTAINTY, TABLE2_MODELS
 
 PLAIN_DTYPE = "float32"
 
 
-def build_board(results: Iterable[Filed]) -> Board:
-    """Sort results into views, set the paper's rows beside those they compare with, and work out what is best.
+def build_board(results: Iterable[Filed], left_out: Sequence[LeftOut] = ()) -> Board:
+    """Sort results into views, set the paper's rows beside those they compare with, and work out what is best. A score that stands where a damaged
+    one would is marked, and what was left out since it is damaged is a note of the first view.
 
     Examples:
         >>> board = build_board([])
@@ -34,9 +37,19 @@ def build_board(results: Iterable[Filed]) -> Board:
         protocol = filed.result.protocol
         key = (protocol["name"], str(protocol["version"]), filed.result.layer)
         groups.setdefault(key, []).append(filed)
-    warnings: list[str] = []
+    found = _Found([], {line.damaged: line for line in left_out if line.damaged})
     order = sorted(groups, key=lambda key: (key[:2] != reference, key[0] != reference[0], key))
-    return Board([_build_view(*key, groups[key], warnings) for key in order], results, warnings)
+    views = [_build_view(*key, groups[key], found) for key in order]
+    damaged = [str(line) for line in found.damaged.values()]
+    views[0].notes += [f"left out, since it is damaged: {line}" for line in damaged]
+    return Board(views, results, found.warnings, damaged=damaged)
+
+
+class _Found(NamedTuple):
+    """What is to be told of the files: `warnings`, and of each that is damaged its path and why."""
+
+    warnings: list[str]
+    damaged: dict[Path, LeftOut]
 
 
 def reference_protocol() -> tuple[str, str]:
@@ -45,11 +58,11 @@ def reference_protocol() -> tuple[str, str]:
     return protocol.name, protocol.version
 
 
-def _build_view(protocol: str, version: str, layer: int, filed: Sequence[Filed], warnings: list[str]) -> View:
+def _build_view(protocol: str, version: str, layer: int, filed: Sequence[Filed], found: _Found) -> View:
     by_encoder: dict[tuple, list[Filed]] = {}
     for each in filed:
         by_encoder.setdefault(encoder_of(each.result), []).append(each)
-    own = [_own_row(of_encoder, warnings) for of_encoder in by_encoder.values()]
+    own = [_own_row(of_encoder, found) for of_encoder in by_encoder.values()]
     own.sort(key=lambda row: ((*SIZES, "").index(row.size), row.model_id.lower(), row.model_id, row.revision or ""))
     published = published_rows() if (protocol, layer) == (reference_protocol()[0], -1) else []
     view = View(protocol, version, layer, columns_of(each.result for each in filed), own + published)
@@ -78,7 +91,7 @@ def published_rows() -> list[Row]:
     ]
 
 
-def _own_row(filed: Sequence[Filed], warnings: list[str]) -> Row:
+def _own_row(filed: Sequence[Filed], found: _Found) -> Row:
     """One encoder with all its results of a view, under one of the names that it has."""
     first = _named_best(filed)
     model = first.result.model
@@ -98,7 +111,7 @@ def _own_row(filed: Sequence[Filed], warnings: list[str]) -> Row:
         variant=None if dtype == PLAIN_DTYPE else str(dtype),
         page=f"https://huggingface.co/{model.id}" if known or model.revision else None,
         encoder=encoder_of(first.result),
-        cells=dict(_own_cells(filed, warnings)),
+        cells=dict(_own_cells(filed, found)),
     )
 
 
@@ -113,7 +126,7 @@ def _named_best(filed: Sequence[Filed]) -> Filed:
     return min(filed, key=order)
 
 
-def _own_cells(filed: Sequence[Filed], warnings: list[str]) -> Iterable[tuple[str, Cell]]:
+def _own_cells(filed: Sequence[Filed], found: _Found) -> Iterable[tuple[str, Cell]]:
     by_corpus: dict[str, list[Filed]] = {}
     for each in filed:
         by_corpus.setdefault(each.result.corpus, []).append(each)
@@ -122,12 +135,20 @@ def _own_cells(filed: Sequence[Filed], warnings: list[str]) -> Iterable[tuple[st
             same,
             key=lambda each: (not each.result.few_shot, plain_first(each)) if _agree(same) else plain_first(each),
         )
-        yield corpus, OwnCell(result.headline.mean, result.caveat, result=result, path=path)
-        warnings += [
+        yield corpus, OwnCell(result.headline.mean, result.caveat or _in_place(shown, found), result=result, path=path)
+        found.warnings.extend(
             f"{each.path}: {path} holds the same model, corpus, protocol and layer"
             for each in same
             if each is not shown and each.result.metrics != result.metrics
-        ]
+        )
+
+
+def _in_place(shown: Filed, found: _Found) -> str | None:
+    """What is to be said of a score that stands where another would, if that were not damaged."""
+    lost = stands_in_for(shown.path, found.damaged)
+    seeds = shown.result.protocol.get("seeds")
+    of = f" of {seeds} seed{'s' * (seeds != 1)}" if seeds else ""
+    return f"the result{of} in {shown.path.name}, in place of {lost}, which is damaged" if lost else None
 
 
 def _agree(same: Sequence[Filed]) -> bool:
@@ -156,9 +177,15 @@ def _notes(view: View) -> list[str]:
             notes.append(
                 f"{column.title}: the scores come from different numbers of clips ({', '.join(map(str, sizes))})"
             )
+    notes += [
+        f"{row.name}, {corpus}: {cell.caveat}"
+        for row in view.own_rows
+        for corpus, cell in row.own_cells.items()
+        if cell.caveat != cell.result.caveat
+    ]
     marked = sum(cell.caveat is not None for row in view.rows for cell in row.cells.values())
     if marked:
         notes.append(
-            f"{marked} incomplete or limited result{'s' * (marked > 1)}: marked, and not ranked, averaged or best"
+            f"{marked} incomplete, limited or substituted result{'s' * (marked > 1)}: marked, and not ranked, averaged or best"
         )
     return notes

@@ -20,7 +20,7 @@ from matplotlib.transforms import Bbox
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-from arch_hf.reports.old_plots import MARK
+from arch_hf.reports.old_files import MARK
 from arch_hf.reports.plots_detail import Plan, confusion_plots, intervals
 from arch_hf.reports.plots_layers import layer_plots
 from arch_hf.reports.plots_ranks import critical_difference, tell_apart

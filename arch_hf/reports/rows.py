@@ -133,12 +133,13 @@ class View:
 @dataclass
 class Board:
     """Everything a report shows. `views[0]` is the reference protocol at the last layer; the others follow by protocol, then layer. `benchmarks` are
-    scores by other benchmarks' own programs."""
+    scores by other benchmarks' own programs. `damaged` are lines about files that are left out and may have been results: the report may have holes."""
 
     views: list[View]
     results: list[Filed]
     warnings: list[str]
     benchmarks: list[BenchmarkScore] = field(default_factory=list)
+    damaged: list[str] = field(default_factory=list)
 
     @property
     def last_layer_views(self) -> list[View]:

@@ -1,11 +1,12 @@
 """The results under a folder: found, read, checked. What is not a result is named, with its reason, and left out."""
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from arch_hf.errors import UserError
-from arch_hf.results.result import ModelFacts, Result
+from arch_hf.results.result import FOREIGN, ModelFacts, Result
 from arch_hf.results.rows import is_rows, read_rows
 
 BENCHMARK_SUFFIX = ".benchmark.json"  # of the scores of other benchmarks (see `arch_hf.results.benchmark`)
@@ -34,7 +35,23 @@ class Filed(NamedTuple):
     result: Result
 
 
-def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
+class LeftOut(str):
+    """Why a file is not among the results, as a line; `damaged` is its path where it may have been one (cut short, changed, of a newer version).
+
+    Examples:
+        >>> LeftOut("notes.json: not an arch-hf result"), LeftOut("a.json: cut", Path("a.json")).damaged.name
+        ('notes.json: not an arch-hf result', 'a.json')
+    """
+
+    damaged: Path | None
+
+    def __new__(cls, line: str, damaged: Path | None = None) -> "LeftOut":
+        left_out = super().__new__(cls, line)
+        left_out.damaged = damaged
+        return left_out
+
+
+def read_results(results_dir: str | Path) -> tuple[list[Filed], list[LeftOut]]:
     """All results under a folder, and one line for each JSON file that is none: those of tables of results, then files in the order of their paths.
 
     Raises:
@@ -56,13 +73,16 @@ def read_results(results_dir: str | Path) -> tuple[list[Filed], list[str]]:
             results.append(Filed(path, Result.read(path)))
         except UserError as error:
             reason = str(error).removeprefix(str(path)).removeprefix(" is").strip(" :")
-            skipped.append(f"{path.relative_to(results_dir)}: {reason}")
+            damaged = None if str(error).endswith(FOREIGN) else path
+            skipped.append(LeftOut(f"{path.relative_to(results_dir)}: {reason}", damaged))
     return results, skipped
 
 
-def _read_tables(results_dir: Path) -> tuple[list[Filed], list[str]]:
+def _read_tables(results_dir: Path) -> tuple[list[Filed], list[LeftOut]]:
     """The same of the tables of results (`arch_hf.results.rows`) under a folder; what two of them hold is there once."""
-    results, skipped, seen = [], [], set()
+    results: list[Filed] = []
+    skipped: list[LeftOut] = []
+    seen = set()
     for table in sorted(path for path in results_dir.rglob("*.parquet") if is_rows(path)):
         try:
             for key, path, result in read_rows(table):
@@ -70,11 +90,11 @@ def _read_tables(results_dir: Path) -> tuple[list[Filed], list[str]]:
                     continue
                 seen.add(key)
                 if isinstance(result, UserError):
-                    skipped.append(f"{table.relative_to(results_dir)}: {result}")
+                    skipped.append(LeftOut(f"{table.relative_to(results_dir)}: {result}", path))
                 else:
                     results.append(Filed(path, result))
         except UserError as error:
-            skipped.append(str(error))
+            skipped.append(LeftOut(str(error), table))
     return results, skipped
 
 
@@ -104,6 +124,33 @@ def plain_first(filed: Filed) -> tuple:
     """Orders the results of one question so that the one to show comes first: a whole one, then that with the shorter name, for a file's name
     says what was asked beyond the plain case."""
     return (filed.result.caveat is not None, len(filed.path.name), filed.path)
+
+
+def stands_in_for(shown: Path, damaged: Iterable[Path]) -> str | None:
+    """The name of a damaged result that would be shown in a result's place if it were whole, for it is of the same model, corpus, protocol, layer,
+    revision and dtype, and nearer to the plain case.
+
+    Examples:
+        >>> stands_in_for(Path("m/esc50.seeds1.json"), [Path("m/esc50.layer6.json"), Path("m/us8k.json"), Path("m/esc50.json")])
+        'esc50.json'
+        >>> stands_in_for(Path("m/esc50.json"), [Path("m/esc50.seeds1.json")]) is None
+        True
+    """
+    rivals = [
+        path
+        for path in damaged
+        if (path.parent, _what(path)) == (shown.parent, _what(shown))
+        and (len(path.name), path) < (len(shown.name), shown)
+    ]
+    return min(rivals, key=lambda path: (len(path.name), path)).name if rivals else None
+
+
+_WITHIN_A_CELL = re.compile(r"(seeds|limit)\d+|shots[\d-]+|also-.*")  # parts of a file's name
+
+
+def _what(path: Path) -> list[str]:
+    """What a result is about, by its file's name: all but how many seeds, shots and clips."""
+    return [part for part in path.name.split(".") if not _WITHIN_A_CELL.fullmatch(part)]
 
 
 def layer_name(layer: int) -> str:

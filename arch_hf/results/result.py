@@ -272,6 +272,7 @@ class Result(Struct, frozen=True, kw_only=True):
         return f"{html.escape(where)}: <b>{html.escape(score)}</b>"
 
 
+FOREIGN = "is not an arch-hf result"  # of a file that is another thing; one that is damaged has its reason in brackets
 _ROUNDING = 1e-6  # of a sum in another order
 _decoder = msgspec.json.Decoder(Result)
 
@@ -286,7 +287,7 @@ def _parse(data: bytes) -> Result:
     if problem == NO_SEAL and (version is None or int(version[1]) == 1):
         raw = json.loads(data)
         if not isinstance(raw, dict) or not {"schema_version", "model", "dataset", "metrics"} <= raw.keys():
-            raise ValueError("is not an arch-hf result")
+            raise ValueError(FOREIGN)
         if type(raw["schema_version"]) is not int or raw["schema_version"] != 1:
             raise ValueError(f"is not an arch-hf result (schema_version is {raw['schema_version']!r})")
         return check(msgspec.convert(schema1.upgrade(raw), Result))

@@ -103,8 +103,8 @@ mkdir -p "$LOGS"
 run() {{ tr '\\n' '\\0' | xargs -0 -P "$WORKERS" -n 1 sh "$0" cell; }}
 {sections}
 
-{report}
-{check}
+{report}; whole=$?
+{check} && exit $whole
 """
 
 
@@ -154,9 +154,9 @@ cells() {{  # the lines of an array
 if [ "${{1:-}}" = array ]; then  # a task: one line of its array
     exec bash -c "$(cells "$2" | sed -n "$((SLURM_ARRAY_TASK_ID + 1))p")"
 elif [ "${{1:-}}" = report ]; then
-    {report}
+    {report} && whole=0 || whole=$?
     {check}
-    exit
+    exit $whole
 fi
 
 mkdir -p {logs}
@@ -243,8 +243,8 @@ send() {{ arch-hf jobs run --flavor {flavor} --bucket {bucket} --plan {plan}{opt
 
 arch-hf jobs wait {plan}{namespace}
 hf buckets sync hf://buckets/{bucket}/results {output_dir}
-{report}
-{check}
+{report}; whole=$?
+{check} && exit $whole
 """
 
 

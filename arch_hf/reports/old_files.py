@@ -1,26 +1,26 @@
-"""The plots of an earlier report in the same folder, of which nothing else tells that they are old."""
+"""The files of an earlier report in the same folder that the new one has not, of which nothing else tells that they are old."""
 
 import contextlib
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-MARK = "arch-hf report"  # in every plot, by which it is known as ours
+MARK = "arch-hf report"  # in every file that not every report has, by which it is known as ours
 _NAME = re.compile(
-    r"(intervals|radar|accuracy_vs_(gflop|parameters)|critical_difference|layers|confusion)(_[\w.-]+)?\.(png|svg)"
+    r"(intervals|radar|accuracy_vs_(gflop|parameters)|critical_difference|layers|confusion)(_[\w.-]+)?\.(png|svg)|benchmarks\.html"
 )
 _HEAD = 4096  # bytes, within which the mark stands
 
 
-def remove_old_plots(folder: Path, written: Collection[Path]) -> Iterator[str]:
-    """Remove the plots that a report has written and the new one has not, and say so in a line; what only bears the name of one is named in
-    another, and left.
+def remove_old_files(folder: Path, written: Collection[Path]) -> Iterator[str]:
+    """Remove the plots and pages that a report has written and the new one has not, and say so in a line; what only bears the name of one is named
+    in another, and left.
 
     Examples:
         >>> import tempfile
         >>> folder = Path(tempfile.mkdtemp())
         >>> _ = (folder / "radar.png").write_bytes(MARK.encode()), (folder / "layers_mine.png").write_bytes(b"")
-        >>> list(remove_old_plots(folder, []))
+        >>> list(remove_old_files(folder, []))
         ['of an earlier report, and removed: radar.png', 'of an earlier report, by the name, and still there: layers_mine.png']
     """
     old = sorted(path for path in folder.iterdir() if _NAME.fullmatch(path.name) and path not in written)
