@@ -142,6 +142,22 @@ def write_traceback(error: BaseException) -> Path:
     return Path(file.name)
 
 
+def about(name: str | None, error: object) -> str:
+    """What is wrong with a thing, as a line that names it, and once: most messages do so themselves. A name that is an ordinary word is looked for in
+    quotation marks, before a colon, or at the beginning.
+
+    Examples:
+        >>> about("esc-50", "unknown corpus 'esc-50'"), about("audio", "no audio in it"), about(None, "no model")
+        ("unknown corpus 'esc-50'", 'audio: no audio in it', 'no model')
+    """
+    text = str(error)
+    if not name:
+        return text
+    word = re.escape(name)
+    as_name = rf"^{word}(?!\w)|(?<![\w-]){word}(?=['\":])" + ("" if name.isalpha() else rf"|(?<![\w-]){word}(?![\w-])")
+    return text if re.search(as_name, text) else f"{name}: {text}"
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, on one line of at most 300 characters.
 

@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from huggingface_hub import constants
 
+import arch_hf.cli
 import arch_hf.evaluate
 from arch_hf.audio import encode_wav
-from arch_hf.cli import asked_before, main
+from arch_hf.cli import asked_before, build_parser, main
+from arch_hf.cli.evaluate import jobs_of
 from arch_hf.data import synthetic
 from arch_hf.embedding.baselines import BASELINES
 from arch_hf.job import BASELINE_MODEL, DEFAULT_MODEL
@@ -202,6 +204,14 @@ def test_other_surroundings_go_the_ordinary_way(world, computed, monkeypatch, tm
     assert computed()
 
 
+def test_the_python_and_every_file_of_the_package_count(world, monkeypatch):
+    args = build_parser().parse_args(QUESTION)
+    asked = asked_before.AskedBefore.of(args, jobs_of(args))
+    assert {arch_hf.evaluate.__file__, arch_hf.cli.__file__} <= asked.files
+    monkeypatch.setattr(sys, "version", "another")
+    assert asked_before.AskedBefore.of(args, jobs_of(args)).state != asked.state
+
+
 def test_a_folder_that_comes_first_counts_when_it_appears(world, computed):
     shutil.move("data/sounds", "sounds")
     assert main(QUESTION) == 0 and not computed()
@@ -232,6 +242,31 @@ def test_what_files_alone_do_not_tell_is_never_noted(world, computed):
     assert asked()
     Path("model/adapter_config.json").write_text("{}")
     assert not asked()
+
+
+@pytest.mark.parametrize(
+    "more", [["--dry_run"], ["--push_to_hub"], ["--results_dataset", "me/r"], ["--suite", "synthetic"]], ids=" ".join
+)
+def test_what_has_more_to_do_than_to_answer_is_never_looked_up(world, more):
+    def looked_up(*question):
+        args = build_parser().parse_args([*question])
+        return asked_before.AskedBefore.of(args, jobs_of(args)) is not None
+
+    assert looked_up(*QUESTION) and not looked_up(*QUESTION, *more)
+
+
+def test_notes_are_pruned_with_the_results_that_they_name(world, computed, monkeypatch, capsys):
+    assert main([*QUESTION, "--protocol", "strict"]) == 0
+    first, second = sorted(Path("cache/asked_before").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    (second.parent / "damaged.json").write_text("no note")
+    Path("results/model/data__sounds.strict.json").unlink()
+    cache = os.path.abspath("cache")
+    with monkeypatch.context() as patch:
+        patch.chdir("data")  # the notes' paths are from where the question was asked
+        capsys.readouterr()
+        assert main(["cache", "prune", "--cache_dir", cache]) == 0
+    assert capsys.readouterr().out == "removed 2 files\n"
+    assert [*first.parent.iterdir()] == [first] and not computed()
 
 
 def test_what_a_run_says_and_no_result_holds_is_said_again(world, computed, capsys):

@@ -69,9 +69,14 @@ def arch(capsys, *args):
         (["evaluate", "--layers", "99"], r"--layers names 99, but logmel has layers 0 to 0"),
         (["evaluate", "--create_pr"], r"--create_pr goes with --push_to_hub"),
         (["evaluate", "--output_dir", "/dev/null/results"], r"--output_dir /dev/null/results cannot be written"),
+        (["evaluate", "--cache_dir", "/dev/null/cache"], r"--cache_dir /dev/null/cache cannot be written"),
         (["evaluate", "--model_id", "nobody/nothing"], r"no folder nobody/nothing"),
-        (["evaluate", "--datasets", "esc-50"], r"unknown corpus 'esc-50'; did you mean 'esc50'\?"),
-        (["evaluate", "--datasets", "us8k"], r"arch-hf prepare us8k --raw_dir FOLDER"),
+        (["evaluate", "--datasets", "esc-50"], r"^error: unknown corpus 'esc-50'; did you mean 'esc50'\?"),
+        (["evaluate", "--dry_run", "--datasets", "esc-50"], r"^error: unknown corpus 'esc-50'; did you mean 'esc50'\?"),
+        (
+            ["evaluate", "--datasets", "us8k"],
+            r"^error: arch/us8k is no folder here.*arch-hf prepare us8k --raw_dir FOLDER",
+        ),
         (["evaluate", "--datasets", "us8k", "--data_dir", "nowhere"], r"--data_dir nowhere: no such folder"),
         (["prepare", "ecs50", "--raw_dir", "."], r"did you mean 'esc50'\?"),
         (["prepare", "esc50", "--raw_dir", "nowhere"], r"--raw_dir nowhere: no such folder"),
@@ -167,7 +172,7 @@ def test_a_corpus_that_fails_does_not_stop_the_others(capsys, tmp_path):
         capsys, "evaluate", "--datasets", "nonsense", "synthetic_events", "--limit", 6, "--seeds", 1
     )
     assert status == 1
-    assert "synthetic_events" in out and any(line.startswith("error: nonsense: unknown corpus") for line in err)
+    assert "synthetic_events" in out and any(line.startswith("error: unknown corpus 'nonsense'") for line in err)
     assert (tmp_path / "results/logmel/synthetic_events.limit6.seeds1.json").exists()
 
 
@@ -294,6 +299,26 @@ def test_doctor(capsys):
     assert status == 0 and out.endswith("ready\n")
     assert re.search(r"codec MP3 MPEG_LAYER_III: [\d.]+ ms for 5 s", out) and "HF_HUB_OFFLINE is set" in out
     assert re.search(r"CPU .+: \d+ cores, .* GFLOP/s in a small encoder", out)
+
+
+def test_doctor_of_a_machine_without_a_network_is_content(capsys, hub):
+    hub.http.shutdown()
+    hub.http.server_close()
+    status, out, _ = arch(capsys, "doctor")
+    (line,) = [line for line in out.splitlines() if "the Hub at" in line]
+    assert status == 0 and out.endswith("ready\n") and line.startswith("--") and "no answer (" in line
+    assert (
+        "prepare --download, publish and jobs cannot be used; folders, what is cached and what is built in can" in line
+    )
+
+
+def test_doctor_of_a_cache_that_cannot_be_used_is_not(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("arch_hf.cli.doctor._devices", lambda: [])
+    monkeypatch.setattr("shutil.disk_usage", lambda path: type("Disk", (), {"free": 5e8}))
+    status, out, _ = arch(capsys, "doctor")
+    assert (
+        status == 1 and re.search(r"BAD  cache .*: 0 GB free", out) and out.endswith("1 of the above needs mending\n")
+    )
 
 
 def test_doctor_asks_the_hub(capsys, hub):

@@ -2,6 +2,7 @@
 
 import json
 
+import msgspec
 import numpy as np
 import pytest
 from datasets import Dataset
@@ -201,6 +202,13 @@ def test_an_answer_to_another_question_is_none(name, tmp_path):
     others = [other for other in (PLAIN, *ASKED) if other != name]
     assert missing([cell], filed(tmp_path, *others)) == [cell]
     assert missing([cell], filed(tmp_path, name)) == []
+
+
+def test_an_incomplete_result_is_no_answer(tmp_path):
+    cell = Job("me/model", ("esc50",))
+    (whole,) = filed(tmp_path, PLAIN)
+    lacking = msgspec.structs.replace(whole.result, complete=False)
+    assert missing([cell], [whole]) == [] and missing([cell], [whole._replace(result=lacking)]) == [cell]
 
 
 def test_all_layers_have_a_file_each(tmp_path):

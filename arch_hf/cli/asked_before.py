@@ -37,12 +37,14 @@ _OF_TERMINALS = re.compile(r"_|PWD|OLDPWD|SHLVL|TERM.*|COLUMNS|LINES|SSH_.*|TMUX
 _PACKAGES = (".dist-info", ".egg-info", ".egg-link", ".pth")
 _TEXTS = (".json", ".jsonl", ".csv", ".tsv", ".txt", ".md", ".yaml", ".yml")  # small files that say what others are
 _LARGEST_TEXT = 1 << 20
+NOTES = "asked_before"  # the folder of the notes, in the cache
 _MOST_FILES = 100_000  # with more, looking at each takes longer than it saves
 
 
 class _Noted(msgspec.Struct, frozen=True):
-    """Which results answered one corpus of one job: of each the path and the identity of its question."""
+    """Which results answered one corpus of one job: of each the path, from `folder`, and the identity of its question."""
 
+    folder: str
     job: int
     corpus: str
     notes: tuple[str, ...]
@@ -54,10 +56,11 @@ class _Noted(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class AskedBefore:
-    """What one command asks: `note` is the file in which its answers are noted, `places` the files and folders that it is asked of, `around` what
+    """What one command asks, in the current `folder`: `note` is the file in which its answers are noted, `places` the files and folders that it is asked of, `around` what
     surrounds it, `state` the digest of all of it, and `files` those in the places."""
 
     jobs: Sequence[Job]
+    folder: str
     note: Path
     places: tuple[Path, ...]
     around: str
@@ -71,19 +74,20 @@ class AskedBefore:
         if places is None:
             return None
         with contextlib.suppress(OSError):  # a folder that cannot be read, a current one that was removed
-            asked = json.dumps([vars(args), os.getcwd()], sort_keys=True, default=lambda value: type(value).__name__)
-            note = jobs[0].cache / "asked_before" / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
+            folder = os.getcwd()
+            asked = json.dumps([vars(args), folder], sort_keys=True, default=lambda value: type(value).__name__)
+            note = jobs[0].cache / NOTES / f"{hashlib.sha256(asked.encode()).hexdigest()[:32]}.json"
             around = _surroundings()
             found = _look(places, around)
-            return None if found is None else cls(jobs, note, places, around, *found)
+            return None if found is None else cls(jobs, folder, note, places, around, *found)
         return None
 
     def answers(self) -> list[CorpusRun] | None:
         """The answers, if they were noted and are whole."""
         with contextlib.suppress(OSError, ValueError, msgspec.DecodeError):
-            state, digest, content = self.note.read_bytes().split(b"\n", 2)
-            if state.decode() == self.state and digest.decode() == hashlib.sha256(content).hexdigest():
-                runs = [self._read(noted) for noted in msgspec.json.decode(content, type=list[_Noted])]
+            state, noted = _read_note(self.note)
+            if state == self.state:
+                runs = [self._read(each) for each in noted]
                 return [run for run in runs if run] if all(runs) else None
         return None
 
@@ -109,7 +113,8 @@ class AskedBefore:
             if noted is not None and whole and times_said() == said:
                 first, paths = run.results[0], tuple(map(str, run.paths))
                 identities = tuple(str(result.identity) for result in run.results)
-                about = (self.jobs.index(run.job), str(run.corpus), run.notes, first.model.id, first.dataset.id)
+                job = self.jobs.index(run.job)
+                about = (self.folder, job, str(run.corpus), run.notes, first.model.id, first.dataset.id)
                 noted.append(_Noted(*about, paths, identities))
             else:
                 noted = None
@@ -122,6 +127,31 @@ class AskedBefore:
             digest = hashlib.sha256(content).hexdigest()
             with contextlib.suppress(UserError):  # a full disk: it is only slower next time
                 write_atomically(self.note, f"{self.state}\n{digest}\n".encode() + content)
+
+
+def _read_note(path: Path) -> tuple[str, list[_Noted]]:
+    """What was asked, as a digest, and what answered it.
+
+    Raises:
+        OSError, ValueError, msgspec.DecodeError: it cannot be read, or is damaged.
+    """
+    state, digest, content = path.read_bytes().split(b"\n", 2)
+    if digest.decode() != hashlib.sha256(content).hexdigest():
+        raise ValueError(f"{path} is damaged")
+    return state.decode(), msgspec.json.decode(content, type=list[_Noted])
+
+
+def notes_of_nothing(cache: Path) -> Iterator[Path]:
+    """The notes that can answer nothing any more: of results of which one is gone, or damaged."""
+    for note in sorted(cache.glob(f"{NOTES}/*.json")):
+        try:
+            named = [Path(noted.folder, path) for noted in _read_note(note)[1] for path in noted.paths]
+        except FileNotFoundError:  # removed by somebody else in the meantime
+            continue
+        except (OSError, ValueError, msgspec.DecodeError):
+            named = []
+        if not named or not all(path.is_file() for path in named):
+            yield note
 
 
 def _places(jobs: Sequence[Job]) -> tuple[Path, ...] | None:

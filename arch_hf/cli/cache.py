@@ -69,11 +69,13 @@ def _verify(root: Path, _) -> int:
 
 
 def _prune(root: Path, store: str | None) -> int:
-    """Remove what no run reads: damaged shards and the temporary files of killed runs; or one whole store."""
+    """Remove what no run reads: damaged shards, the temporary files of killed runs, and notes of results that are gone; or one whole store."""
     if store:
         return _remove_store(root / "embeddings", store)
-    temporary = [*root.glob("embeddings/*/.*.tmp"), *root.glob("clip_index/.*.tmp")]
-    litter = [*root.glob("embeddings/*/*.damaged"), *filter(_is_abandoned, temporary)]
+    from arch_hf.cli.asked_before import NOTES, notes_of_nothing
+
+    temporary = [path for place in ("embeddings/*", "clip_index", NOTES) for path in root.glob(f"{place}/.*.tmp")]
+    litter = [*root.glob("embeddings/*/*.damaged"), *filter(_is_abandoned, temporary), *notes_of_nothing(root)]
     removed = 0
     for path in litter:
         try:

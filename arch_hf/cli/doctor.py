@@ -24,6 +24,10 @@ OPTIONAL = {
     "shtab": ("arch-hf completion is refused", 'pip install "arch-hf[completion]"'),
 }
 DECODED_SECONDS = 5.0
+NEEDS_HUB = (
+    "models and datasets by an id of the Hub that are not cached, prepare --download, publish and jobs cannot be used; folders, what is cached and "
+    "what is built in can"
+)
 
 Line = tuple[bool | None, str]  # is it good (None: nobody needs to do anything about it), and what to say
 
@@ -33,7 +37,8 @@ def add_parser(subparsers) -> None:
         "doctor",
         help="check versions, codecs, disk, devices and the Hub, and say what is missing for which command",
         description="Check this machine: versions, codecs and how fast they decode, disk, CPU and GPU and how fast an encoder runs on them, "
-        "whether the Hub answers and who you are there, and what is missing for which command. Status 1 if something is wrong.",
+        "whether the Hub answers and who you are there, and what is missing for which command. Status 1 if something of this machine needs mending "
+        "(BAD); what only some commands miss, as a network, is no fault (--).",
         example="arch-hf doctor",
     )
     parser.add_argument("--cache_dir", metavar="DIR", help="default: $ARCH_HF_CACHE or ~/.cache/huggingface/arch_hf")
@@ -49,7 +54,7 @@ def run(args) -> int:
         for good, line in checks:
             say(f"{'--' if good is None else 'ok' if good else 'BAD':3}  {line}")
             wrong += good is False
-    say(f"{wrong} of the above need mending" if wrong else "ready")
+    say(f"{wrong} of the above need{'s' * (wrong == 1)} mending" if wrong else "ready")
     return int(wrong > 0)
 
 
@@ -141,14 +146,14 @@ def _hub() -> Iterator[Line]:
 
     where = f"the Hub at {constants.ENDPOINT}"
     if constants.HF_HUB_OFFLINE:
-        yield None, f"{where}: not asked, since HF_HUB_OFFLINE is set; folders and what is cached can be used"
+        yield None, f"{where}: not asked, since HF_HUB_OFFLINE is set: {NEEDS_HUB}"
         return
     api, start = HfApi(), time.perf_counter()
     try:
         api.repo_exists("facebook/hubert-base-ls960")
         yield True, f"{where}: answers in {1000 * (time.perf_counter() - start):.0f} ms"
     except Exception as error:  # no network, a proxy, a certificate: the HTTP client has a class for each
-        yield False, f"{where}: no answer ({type(error).__name__}); folders and what is cached can be used"
+        yield None, f"{where}: no answer ({type(error).__name__}): {NEEDS_HUB}"
         return
     if get_token() is None:
         yield None, f"{where}: no token; public models and data only, nothing can be pushed (hf auth login)"

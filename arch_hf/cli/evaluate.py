@@ -8,7 +8,7 @@ from pathlib import Path
 
 from arch_hf.cli.parser import positive, whole_number
 from arch_hf.cli.reading import add_reading_arguments, reading_arguments
-from arch_hf.errors import UserError, all_of
+from arch_hf.errors import UserError, about, all_of
 from arch_hf.terminal import say, times_said, visible
 
 
@@ -17,8 +17,10 @@ def add_parser(subparsers) -> None:
         "evaluate",
         help="evaluate frozen encoders: embed every clip, train linear probes, write results",
         description="Evaluate frozen audio encoders. With no arguments, a baseline on corpora that the package synthesises.",
-        epilog="Many GPUs: accelerate launch evaluate.py, or torchrun ... evaluate.py, with the same flags. Many machines: arch-hf plan.",
-        example="arch-hf evaluate --model_id facebook/hubert-base-ls960 --datasets esc50",
+        epilog="The example needs no data and no network. A model of the Hub on ESC-50: arch-hf prepare esc50 --raw_dir raw/esc50 --download, then "
+        "arch-hf evaluate --model_id facebook/hubert-base-ls960 --datasets esc50. Many GPUs: accelerate launch evaluate.py, or torchrun ... "
+        "evaluate.py, with the same flags. Many machines: arch-hf plan.",
+        example="arch-hf evaluate --model_id logmel --datasets synthetic_events",
         usage="%(prog)s [--model_id ID ...] [--datasets NAME_OR_ID ...] [--protocol NAME ...] [options]",
     )
     add_question(parser)
@@ -159,8 +161,9 @@ def check(args) -> None:
 
 
 def run(args) -> int:
-    for folder in filter(None, (args.output_dir, args.cache_dir)):
-        check_writable(Path(folder))
+    for flag in ("output_dir", "cache_dir"):
+        if folder := getattr(args, flag):
+            check_writable(Path(folder), flag)
     from arch_hf.cli.asked_before import AskedBefore
 
     jobs, said = jobs_of(args), times_said()
@@ -200,8 +203,7 @@ def _tell(jobs: list, all_runs: Iterable, tell: Callable[..., None]) -> tuple[li
             for note in (*run.notes, *run.moved):
                 tell(f"note: {note}", file=sys.stderr)
             if run.error:
-                where = [run.corpus] if run.corpus else []
-                tell(visible(": ".join(["error", *where, str(run.error)])), file=sys.stderr)
+                tell(visible(f"error: {about(run.corpus, run.error)}"), file=sys.stderr)
             else:
                 by_protocol.setdefault(run.job.protocol, []).extend(run.results)
                 tell(f"{run.corpus}: done, {', '.join(map(str, run.paths))}", file=sys.stderr)
@@ -259,16 +261,17 @@ def _dry_run(jobs, ranks) -> int:
     rows, failed = [["model", "protocol", "corpus", "clips", "stored", "hours", "GB"]], False
     for plan in plan_jobs(jobs, ranks):
         if plan.cost is None or plan.corpus is None:
-            say(": ".join(["error", *([plan.corpus] if plan.corpus else []), str(plan.error)]), file=sys.stderr)
+            say(f"error: {about(plan.corpus, plan.error)}", file=sys.stderr)
             failed = True
         else:
             what, cost = [plan.job.shown_name, plan.job.protocol, plan.corpus], plan.cost
             rows.append([*what, str(cost.clips), str(cost.stored), f"{cost.hours:.2f}", f"{cost.gigabytes:.3f}"])
-    say(align(rows))
+    if len(rows) > 1:
+        say(align(rows))
     return int(failed)
 
 
-def check_writable(folder: Path) -> None:
+def check_writable(folder: Path, flag: str = "output_dir") -> None:
     """Make the folder, and see that results can be written there before hours are spent on them.
 
     Raises:
@@ -279,4 +282,4 @@ def check_writable(folder: Path) -> None:
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
-        raise UserError(f"--output_dir {folder} cannot be written ({error.strerror}): choose another") from None
+        raise UserError(f"--{flag} {folder} cannot be written ({error.strerror}): choose another") from None

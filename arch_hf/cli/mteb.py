@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from arch_hf.errors import UserError
+from arch_hf.errors import UserError, about
 from arch_hf.terminal import say
 
 MAEB = "MAEB(v1, audio-only)"
@@ -56,7 +56,7 @@ def run(args) -> int:
     for outcome in run_tasks(model, tasks, args.overwrite):
         score = outcome.score
         if score is None:
-            say(f"error: {outcome.name}: {outcome.error}", file=sys.stderr)
+            say(f"error: {about(outcome.name, outcome.error)}", file=sys.stderr)
             failed.append(outcome.name)
             continue
         say(f"{outcome.name}: done, {score.file}, {score.write(args.output_dir)}", file=sys.stderr)
