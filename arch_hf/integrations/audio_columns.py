@@ -109,6 +109,7 @@ def clips_of(rows: Any, column: str, where: str) -> Clips:
 
         def audio(i: int) -> bytes:
             return encoded(rows[i][column])
+
     digests: list[bytes] = []
     try:
         digests.extend(map(audio_digest, contents))
