@@ -40,6 +40,7 @@ class Task:
     """A classification task over a local folder of Parquet, with the splits train and test."""
 
     samples_per_label, n_experiments, n_splits, is_cross_validation, seed = 8, 10, 5, False, 42
+    evaluator_model = LogisticRegression(max_iter=100)
 
     def __init__(self, name, folder, look=False, **metadata):
         self.look = look
@@ -122,11 +123,19 @@ def install(monkeypatch, tasks=()):
     """Put the stand-in where `import mteb` looks; `tasks` are those that it knows by name."""
     by_name = {task.metadata.name: task for task in tasks}
 
-    def get_tasks(tasks):
-        for name in tasks:
+    def get_tasks(tasks=None, **filters):
+        for name in tasks or ():
             if name not in by_name:
                 raise KeyError(f"KeyError: '{name}' not found. Did you mean: {', '.join(by_name)}?")
-        return [by_name[name] for name in tasks]
+        alone = [task for task in by_name.values() if task.metadata.modalities == filters.get("modalities")]
+        return alone if tasks is None else [by_name[name] for name in tasks]
+
+    everything = SimpleNamespace(name="everything", tasks=tasks)
+
+    def get_benchmark(name):
+        if name != everything.name:
+            raise KeyError(f"'{name}' not found and no similar keys were found.")
+        return everything
 
     def get_model_meta(name):
         raise KeyError(name)
@@ -142,7 +151,8 @@ def install(monkeypatch, tasks=()):
         evaluate=evaluate,
         ResultCache=ResultCache,
         get_tasks=get_tasks,
-        get_benchmark=lambda name: SimpleNamespace(tasks=tasks),
+        get_benchmark=get_benchmark,
+        get_benchmarks=lambda: [everything],
         get_model_meta=get_model_meta,
     )
     for part in (mteb, models, model_meta, similarity):

@@ -13,6 +13,9 @@ import pytest
 import soundfile
 from datasets import Audio, ClassLabel, Dataset, Features
 from datasets.exceptions import DatasetNotFoundError
+from sklearn.linear_model import LogisticRegression
+from sklearn.multioutput import MultiOutputClassifier
+from sklearn.neighbors import KNeighborsClassifier
 from tiny_models import make_tiny
 
 from arch_hf.audio import load_audio
@@ -264,7 +267,8 @@ def test_a_score_that_is_no_number_stops_no_other_task(tmp_path, folder, monkeyp
 @pytest.mark.parametrize(
     "kind, protocol",
     [
-        ("AudioMultilabelClassification", "nearest neighbours on 8 clips per class, 10 draws"),
+        ("AudioMultilabelClassification", "logistic regression of each label on 8 clips per class, 10 draws"),
+        ("AudioClassification", "nearest neighbours on 8 clips per class, 10 draws"),
         ("AudioClustering", "mini-batch k-means"),
         ("AudioPairClassification", "similarity of pairs, best over four similarities"),
         ("Any2AnyRetrieval", "cosine similarity"),
@@ -277,7 +281,10 @@ def test_a_score_says_its_protocol_and_that_of_each_subset(tmp_path, folder, mon
     result = SimpleNamespace(task_results=[mteb_stand_in.TaskResult(content)])
     monkeypatch.setattr(mteb, "evaluate", lambda *args, **options: result)
     model = MtebEncoder(AudioEncoder.from_pretrained("logmel"), tmp_path / "cache")
-    (outcome,) = run_tasks(model, [mteb_stand_in.Task("tones", folder, type=kind)])
+    task = mteb_stand_in.Task("tones", folder, type=kind)
+    several = kind == "AudioMultilabelClassification"
+    task.evaluator_model = MultiOutputClassifier(LogisticRegression()) if several else KNeighborsClassifier()
+    (outcome,) = run_tasks(model, [task])
     score = outcome.score
     assert (score.kind, score.protocol, score.score) == (kind, protocol, pytest.approx(0.3))
     assert (score.subsets, score.single) == ({"test/de": 0.2, "test/en": 0.4}, ())
@@ -300,12 +307,18 @@ def test_tasks_are_found_by_name_and_must_be_of_audio(tmp_path, monkeypatch):
     text = mteb_stand_in.Task("captions", tmp_path, modalities=["audio", "text"])
     mteb_stand_in.install(monkeypatch, [text, mteb_stand_in.Task("tones", tmp_path)])
     assert [task.metadata.name for task in find_tasks(["tones"])] == ["tones"]
-    with pytest.raises(UserError, match=r"mteb: .*'tone' not found. Did you mean"):
+    with pytest.raises(UserError, match=r"^mteb has no task 'tone' \(did you mean tones\?\)$"):
         find_tasks(["tone"])
-    with pytest.raises(UserError, match="captions need more than audio"):
+    with pytest.raises(UserError) as error:
+        find_tasks(["tone", "tones", "Tonnes", "caption", "zzz"])
+    expected = "mteb has no task 'tone' (did you mean tones?), 'Tonnes' (did you mean tones?), 'caption', 'zzz'"
+    assert str(error.value) == expected  # what is not of audio alone is not suggested
+    with pytest.raises(UserError, match="captions: not of audio alone"):
         find_tasks(["tones", "captions"])
-    with pytest.raises(UserError, match="captions need more"):
+    with pytest.raises(UserError, match="captions: not of audio alone"):
         find_tasks(benchmark="everything")
+    with pytest.raises(UserError, match=r"^mteb has no benchmark 'Every thing' \(did you mean everything\?\)$"):
+        find_tasks(benchmark="Every thing")
 
 
 def test_without_mteb_one_line_says_what_to_install(monkeypatch, capsys):

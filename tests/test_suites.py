@@ -25,7 +25,7 @@ from arch_hf.probing.splits import plan_folds
 from arch_hf.results.folder import read_results
 
 # Of arch_hf/data/suites.csv. It changes with the table: then say in CHANGELOG.md which rows moved, and why.
-DIGEST = "37798856ee69c6dd1711c1706448226874c567a6674293b943a62d22d2f2e810"
+DIGEST = "c46afc9cf0efd9d424deb92726c539be1d3102442e5916ff8507aff25b808054"
 # Tasks whose dataset has a single split on the Hub, by the name of that split; all others have train and test.
 ONE_SPLIT = dict.fromkeys(
     "AESDD CREMA_D CSTRVCTKAccentID CSTRVCTKGender IEMOCAPEmotion IEMOCAPGender LibriCount SpokeNEnglish VoxLingua107_Top10 MInDS14 "
@@ -51,6 +51,10 @@ def suite_hub(hub, monkeypatch):
     return hub
 
 
+def suite_row(row: dict) -> SuiteRow:
+    return suite_dataset(first_name(row)).row
+
+
 def first_name(row: dict) -> str:
     """The name of a row's dataset, of its first configuration where it has several."""
     return next(name for name in suite_datasets("mteb-audio") if name.split(":")[1] == row["name"])
@@ -61,6 +65,8 @@ def label_column(row: dict, n: int) -> tuple:
     classes = ["aa", "bb", "cc"]
     if row["task"] == "multi_label" and row["label_column"] == "ebird_code_multilabel":
         return List(ClassLabel(names=classes)), [[i % 3] for i in range(n)]
+    if row["name"] == "FSD50K":  # one text, as the corpus's csv has it
+        return Value("string"), [",".join(classes[: 1 + i % 3]) for i in range(n)]
     if row["task"] == "multi_label":
         return List(Value("string")), [classes[: 1 + i % 3] for i in range(n)]
     if row["without_labels"]:
@@ -115,7 +121,7 @@ def on_hub(hub, rows=ROWS, revision=None, skip_config=False) -> None:
 def test_the_table_is_the_one_that_was_checked():
     content = (shipped("arch_hf.data") / "suites.csv").read_bytes()
     assert hashlib.sha256(content).hexdigest() == DIGEST
-    assert len(ROWS) == 50 and sum("maeb" in row["suites"].split() for row in ROWS) == 12
+    assert len(ROWS) == 50 and sum("maeb" in row["suites"] for row in ROWS) == 12
     for row in ROWS:
         assert len(row["revision"]) == 40 and set(row["revision"]) <= set("0123456789abcdef")
         assert (row["task"], row["metric"]) in (("single_label", "accuracy"), ("multi_label", "map_macro"))
@@ -127,9 +133,10 @@ def test_the_facts_are_those_of_mtebs_own_tasks():
 
     kinds = {"AudioClassification": "single_label", "AudioMultilabelClassification": "multi_label"}
     tasks = mteb.get_tasks(task_types=list(kinds), exclude_superseded=False, exclude_beta=False)
-    maeb = {
-        task.metadata.name for name in ("MAEB(v1)", "MAEB(v1, audio-only)") for task in mteb.get_benchmark(name).tasks
-    }
+    benchmarks = [mteb.get_benchmark(name) for name in ("MAEB(v1)", "MAEB(v1, audio-only)")]
+    maeb = {task.metadata.name: task.hf_subsets for benchmark in benchmarks for task in benchmark.tasks}
+    # The splits that mteb trains and tests on, where these are not train and test, or one split of its own (folds, or the same clips twice).
+    by_hand = {"VocalSound": ("val", "test"), "BirdSet": ("train", "test_5s")}
     # mteb makes these labels from another column as it loads, or renames it.
     made = {"IEMOCAPEmotion": "major_emotion", "IEMOCAPGender": "gender", "VoxPopuliGenderID": "gender"}
     made["BirdSet"] = "ebird_code_multilabel"
@@ -142,7 +149,21 @@ def test_the_facts_are_those_of_mtebs_own_tasks():
         assert row["audio_column"] == task.input_column_name
         assert row["label_column"] == made.get(metadata.name, task.label_column_name)
         assert row["task"] == kinds[metadata.type] and row["licence"] == (metadata.license or "not specified")
-        assert ("maeb" in row["suites"].split()) == (metadata.name in maeb)
+        taken = suite_row(row).configs_in("maeb")
+        assert [config for config in taken if config] == (
+            [*maeb.get(metadata.name, ())] if metadata.is_multilingual else []
+        )
+        assert bool(taken) == (metadata.name in maeb)
+        trained, (tested,) = task.train_split, metadata.eval_splits
+        if metadata.name in by_hand:
+            assert (
+                row["splits"] == "train={},test={}".format(*by_hand[metadata.name])
+                and tested == by_hand[metadata.name][1]
+            )
+        elif metadata.name != "SIBFLEURS":  # has its authors' splits, of which mteb deals train to folds
+            one_split = metadata.name in ONE_SPLIT
+            assert (trained, tested) == (tested, tested) if one_split else (trained, tested) == ("train", "test")
+            assert task.is_cross_validation == one_split or metadata.name.startswith("CSTRVCTK")
 
 
 def test_every_row_loads_from_the_hub_as_it_says(suite_hub):
@@ -191,6 +212,12 @@ def test_clips_of_labels_that_a_row_leaves_out_are_not_there_and_a_note_says_so(
 
 def test_a_suite_and_its_datasets_have_names(suite_hub, tmp_path, capsys):
     assert set(suite_datasets("maeb")) < set(suite_datasets("mteb-audio"))
+    # MAEB takes the curated training clips alone.
+    of_kaggle = {suite: [n for n in suite_datasets(suite) if "FSD2019" in n] for suite in ("maeb", "mteb-audio")}
+    assert of_kaggle["maeb"] == ["mteb-audio:FSD2019Kaggle:curated"] and len(suite_datasets("maeb")) == 124
+    assert [name for name in of_kaggle["mteb-audio"] if "v2" not in name] == [
+        f"mteb-audio:FSD2019Kaggle:{config}" for config in ("curated", "noisy")
+    ]
     found = suite_dataset("mteb-audio:SIBFLEURS:zul_Latn")
     assert (found.row.id, found.config) == ("mteb/sib-fleurs-multilingual-mini", "zul_Latn")
     assert suite_dataset("mteb-audio:BirdSet").config == "HSN"

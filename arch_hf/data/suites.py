@@ -53,7 +53,7 @@ class SuiteRow:
         metric: "accuracy" or "map_macro", that of its task.
         domain: "events", "music", "speech" or "other".
         licence: of the audio, as its source states it.
-        suites: the names of the suites that it belongs to, with spaces between.
+        suites: the names of the suites that it belongs to, with spaces between; `NAME:CONFIG` where one takes that configuration alone.
     """
 
     id: str
@@ -71,6 +71,18 @@ class SuiteRow:
     domain: Literal["events", "music", "speech", "other"] = "other"
     licence: str = ""
     suites: str = ""
+
+    def configs_in(self, suite: str) -> tuple[str | None, ...]:
+        """The configurations that one of its suites takes, (None,) where it has none; empty, if it does not belong to that suite.
+
+        Examples:
+            >>> row = SuiteRow("me/birds", configs="curated noisy", suites="all best:curated")
+            >>> row.configs_in("all"), row.configs_in("best"), row.configs_in("other")
+            (('curated', 'noisy'), ('curated',), ())
+        """
+        entries = [entry.partition(":") for entry in self.suites.split()]
+        named = tuple(config for name, _, config in entries if name == suite)
+        return (*self.configs.split(),) or (None,) if "" in named else named
 
     def options(self, config: str | None) -> dict[str, Any]:
         """What `load_corpus` takes to read it."""
@@ -96,7 +108,7 @@ def suite_names() -> tuple[str, ...]:
         >>> suite_names()
         ('arch', 'events', 'music', 'speech', 'synthetic', 'mteb-audio', 'maeb')
     """
-    of_rows = dict.fromkeys(suite for row in _shipped() for suite in row.suites.split())
+    of_rows = dict.fromkeys(entry.partition(":")[0] for row in _shipped() for entry in row.suites.split())
     return (*BUILT_IN, *of_rows)
 
 
@@ -149,18 +161,20 @@ def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
         rows = tuple(_read(Path(suite)))
         if not rows:
             raise UserError(f"--suite {suite} has no dataset: below its line of columns, each line is one")
+        taken = [(row, suite, tuple(row.configs.split()) or (None,)) for row in rows]
     else:
-        rows = tuple(row for row in _shipped() if suite in row.suites.split())
-        if not rows:
+        taken = [
+            (row, row.suites.partition(" ")[0], row.configs_in(suite)) for row in _shipped() if row.configs_in(suite)
+        ]
+        if not taken:
             near = difflib.get_close_matches(suite, suite_names(), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ";"
             names = ", ".join(suite_names())
             raise UserError(f"unknown suite {suite!r}{hint} There are {names}, or a file of your own: suite.csv")
     datasets: dict[str, SuiteDataset] = {}
-    for row in rows:
-        configs, home = row.configs.split(), (row.suites.split() or [suite])[0] if row in _shipped() else suite
-        for config in (*configs,) if configs else (None,):
-            name = f"{home}:{row.name or row.id}" + (f":{config}" if len(configs) > 1 else "")
+    for row, home, configs in taken:
+        for config in configs:
+            name = f"{home}:{row.name or row.id}" + (f":{config}" if len(row.configs.split()) > 1 else "")
             if name in datasets:
                 raise UserError(f"{suite}: there are two datasets of the name {name.removeprefix(f'{home}:')}")
             datasets[name] = SuiteDataset(name, row, config)

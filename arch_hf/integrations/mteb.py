@@ -4,6 +4,7 @@ Its audio benchmark is MAEB (arXiv 2602.16008). Nothing here needs torchcodec, t
 decoded by us.
 """
 
+import difflib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -111,16 +112,41 @@ def find_tasks(names: Sequence[str] = (), benchmark: str | None = None) -> list[
     """mteb's tasks of these names, or those of one of its benchmarks.
 
     Raises:
-        UserError: it has none of that name, or a task that is not of audio alone.
+        UserError: it has none of one or more of these names, or a task that is not of audio alone; the message names them all.
     """
     mteb = library("mteb")
-    try:
-        tasks = list(mteb.get_benchmark(benchmark).tasks if benchmark else mteb.get_tasks(tasks=list(names)))
-    except (KeyError, ValueError) as error:
-        raise UserError(f"mteb: {one_line(error)}") from None
+    tasks, unknown = [], []
+    for name in [benchmark] if benchmark else dict.fromkeys(names):
+        try:
+            tasks += mteb.get_benchmark(name).tasks if benchmark else mteb.get_tasks(tasks=[name])
+        except KeyError:
+            unknown.append(name)
+    if unknown and benchmark:
+        known = [
+            each.name for each in mteb.get_benchmarks() if any("audio" in t.metadata.modalities for t in each.tasks)
+        ]
+    elif unknown:
+        of_audio = mteb.get_tasks(modalities=["audio"], exclusive_modality_filter=True, exclude_superseded=False)
+        known = [task.metadata.name for task in of_audio]
+    if unknown:
+        raise UserError(f"mteb has no {'benchmark' if benchmark else 'task'} {', '.join(_with_near(unknown, known))}")
     if other := [task.metadata.name for task in tasks if set(task.metadata.modalities) != {"audio"}]:
-        raise UserError(f"mteb: {', '.join(other)} need more than audio: name the tasks of audio alone, with --tasks")
+        raise UserError(f"mteb: {', '.join(other)}: not of audio alone; name the tasks that are, with --tasks")
     return tasks
+
+
+def _with_near(unknown: Sequence[str], known: Sequence[str]) -> list[str]:
+    """
+    Examples:
+        >>> _with_near(["esc-50", "zzz"], ["ESC50", "FSDD"])
+        ["'esc-50' (did you mean ESC50?)", "'zzz'"]
+    """
+    lowered = {name.lower(): name for name in known}
+    near = [difflib.get_close_matches(name.lower(), lowered, n=1) for name in unknown]
+    return [
+        repr(name) + (f" (did you mean {lowered[hit[0]]}?)" if hit else "")
+        for name, hit in zip(unknown, near, strict=True)
+    ]
 
 
 def run_tasks(model: MtebEncoder, tasks: Sequence[Any], overwrite: bool = False) -> Iterator[TaskOutcome]:
@@ -189,13 +215,14 @@ def _score(model: MtebEncoder, task: Any, result: Any, path: Path) -> BenchmarkS
 
 def _protocol(task: Any) -> str:
     """What mteb does in a task of this kind, in a few words."""
-    shots = f"{getattr(task, 'samples_per_label', '?')} clips per class"
-    draws = f"{getattr(task, 'n_experiments', '?')} draws"
-    if task.metadata.type == "AudioMultilabelClassification":
-        return f"nearest neighbours on {shots}, {draws}"
-    if task.metadata.type == "AudioClassification":
-        folds = f"{task.n_splits} random folds" if task.is_cross_validation else draws
-        return f"logistic regression on {shots}, {folds}"
+    if task.metadata.type in ("AudioClassification", "AudioMultilabelClassification"):
+        each = getattr(task.evaluator_model, "estimator", None)  # of a MultiOutputClassifier: one for each label
+        kind = type(each or task.evaluator_model).__name__
+        classifier = {"LogisticRegression": "logistic regression", "KNeighborsClassifier": "nearest neighbours"}.get(
+            kind, kind
+        )
+        drawn = f"{task.n_splits} random folds" if task.is_cross_validation else f"{task.n_experiments} draws"
+        return f"{classifier}{' of each label' if each else ''} on {task.samples_per_label} clips per class, {drawn}"
     return {
         "AudioClustering": "mini-batch k-means",
         "AudioPairClassification": "similarity of pairs, best over four similarities",
