@@ -245,6 +245,28 @@ def test_nearest_neighbours_are_scikit_learns(protocol):
     assert set(scored(protocol, probe="knn", multi_label=True)[0].metrics) == {"map_macro", "map_weighted"}
 
 
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("exponent", [100, -100, -130])
+def test_nearest_neighbours_are_the_same_at_any_scale(protocol, exponent):
+    """Where the squares leave float32's range, too."""
+    features = np.round(problem()[0] * 64) / 64
+    plain, scaled = (
+        scored(protocol, probe="knn", features=one)[1]["scores"] for one in (features, np.ldexp(features, exponent))
+    )
+    np.testing.assert_allclose(plain, scaled, atol=1e-6)
+
+
+def test_nearest_neighbours_of_vectors_that_share_a_large_mean():
+    features, task = problem(noise=0.5)
+    shifted = (features + 1e4).astype(np.float32)
+    _, predictions = scored("arch-v1", probe="knn", features=shifted)
+    for index, fold in enumerate(task.folds):
+        model = KNeighborsClassifier(10, weights="distance", metric="cosine")
+        model.fit(shifted[fold.train].astype(np.float64), task.targets[fold.train])
+        expected = model.predict_proba(shifted[fold.test].astype(np.float64))
+        np.testing.assert_allclose(predictions["scores"][0, predictions["fold"] == index], expected, atol=1e-4)
+
+
 class TestWeightedSum:
     @pytest.mark.parametrize("multi_label", [False, True])
     def test_of_one_layer_it_is_stricts_probe(self, multi_label):

@@ -37,6 +37,29 @@ def clouds(n: int, n_classes: int, spread: float, dim: int = 8, seed: int = 0):
     return (centres[targets] + spread * rng.standard_normal((n, dim))).astype(np.float32), targets
 
 
+@pytest.mark.parametrize("exponent", [100, -100, -130])
+def test_the_scale_of_the_vectors_moves_nothing(exponent):
+    """Where their squares leave float32's range, too; by powers of two, so that nothing is rounded."""
+    features, targets = clouds(60, 4, 1.0)
+    features = np.round(features * 64) / 64
+    task = make_task(targets, folds_of(60, 3))
+    plain, scaled = (training_free(one, task, module.KINDS) for one in (features, np.ldexp(features, exponent)))
+    assert plain == scaled
+
+
+def test_a_large_mean_that_all_share_is_no_answer():
+    features, targets = clouds(60, 4, 1.0)
+    shifted = (features + 1e4).astype(np.float32)
+    folds = folds_of(60, 3)
+    found = training_free(shifted, make_task(targets, folds), ["retrieval"])["retrieval"]["map"].mean
+    expected = []
+    for fold in folds:
+        cosines = cosine_similarity(shifted[fold.test].astype(np.float64), shifted[fold.train].astype(np.float64))
+        rows = zip(targets[fold.test], cosines, strict=True)
+        expected.append(np.mean([average_precision_score(targets[fold.train] == own, row) for own, row in rows]))
+    assert found == pytest.approx(np.mean(expected), abs=1e-3)
+
+
 @pytest.mark.parametrize("multi", [False, True])
 def test_retrieval_is_that_of_a_plain_loop(monkeypatch, multi):
     monkeypatch.setattr(module, "MATRIX_NUMBERS", 500)  # many blocks

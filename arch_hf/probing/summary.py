@@ -15,7 +15,7 @@ from arch_hf.probing.statistics import N_RESAMPLES, SEED, TestSet, bootstrap, in
 from arch_hf.probing.task import Fold, Outcome, ProbeTask, RunKey
 
 # Part of a result's identity: raise it when the same embeddings under the same protocol give other metrics, intervals, baselines or scores by class.
-SCORING_VERSION = 2
+SCORING_VERSION = 3
 LARGEST_CONFUSION = 200  # classes; a larger matrix would be most of the file, and the predictions hold it all
 
 

@@ -8,6 +8,8 @@
 - pairs: each test clip with one of its class and with one of another, both drawn at random and, where groups are known, of another
   group; clips that have only one of the two are left out; average precision of their cosines at telling the same from the different (0.5 is chance).
 
+Cosines are of double precision: of vectors that share a large mean they differ in late digits alone. No answer depends on the scale of the vectors.
+
 Intervals are those of the jackknife over groups (over clips where no group is known), with Student's t: everything is computed again
 without each of them. Many units are dealt to `MOST_BLOCKS` blocks first. (Efron and Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.)
 """
@@ -18,6 +20,7 @@ import numpy as np
 import torch
 
 from arch_hf.errors import UserError
+from arch_hf.probing.knn import unit_length
 from arch_hf.probing.metrics.scores import average_precision
 from arch_hf.probing.record import KINDS, Score
 from arch_hf.probing.statistics import unit_codes
@@ -60,7 +63,7 @@ def training_free(features: np.ndarray, task: ProbeTask, kinds: Sequence[str]) -
 def retrieval(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     """Mean average precision ("map") and "recall_at_1" of test clips among train and validation clips. A test clip that has no relevant
     clip there asks nothing."""
-    unit = _unit_length(features)
+    unit = unit_length(features)
     precision, hit, fold_of, clips = [], [], [], []
     for number, fold in enumerate(task.folds):
         gallery = np.concatenate([fold.train, fold.validation])
@@ -102,7 +105,10 @@ def clustering(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     k = len(np.unique(classes))
     if k < 2:
         return {}
-    clusters = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(features[test])
+    exponent = int(
+        np.frexp(np.abs(features[test]).max())[1]
+    )  # squares leave float32's range long before the vectors do
+    clusters = KMeans(k, n_init=STARTS, random_state=SEED).fit_predict(np.ldexp(features[test], -exponent))
 
     def against_classes(measure: Callable[[np.ndarray, np.ndarray], float], least: float) -> Score:
         return _score(lambda kept: float(measure(classes[kept], clusters[kept])), [units], least)
@@ -117,7 +123,7 @@ def pairs(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
     """The "average_precision" of cosines at telling pairs of one class from pairs of two."""
     from sklearn.metrics import average_precision_score
 
-    unit, test = _unit_length(features), _test_clips(task)
+    unit, test = unit_length(features), _test_clips(task)
     units = _units(task)[test]
     rng = np.random.default_rng(SEED)
     first, second, same = [], [], []
@@ -145,11 +151,6 @@ def pairs(features: np.ndarray, task: ProbeTask) -> dict[str, Score]:
 _KINDS: dict[str, Callable[[np.ndarray, ProbeTask], dict[str, Score]]] = dict(
     zip(KINDS, (retrieval, clustering, pairs), strict=True)
 )
-
-
-def _unit_length(features: np.ndarray) -> np.ndarray:
-    length = np.linalg.norm(features, axis=1, keepdims=True)
-    return features / np.maximum(length, np.finfo(np.float32).tiny)
 
 
 def _test_clips(task: ProbeTask) -> np.ndarray:
