@@ -157,6 +157,7 @@ def suite_dataset(name: str) -> SuiteDataset | None:
 
 
 def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
+    taken: list[tuple[SuiteRow, str, tuple[str | None, ...]]]
     if suite.endswith(".csv"):
         rows = tuple(_read(Path(suite)))
         if not rows:
