@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from tiny_models import make_tiny
 
+from arch_hf.embedding import AudioEncoder
 from arch_hf.errors import UserError
 from arch_hf.integrations import hear, xares
 from arch_hf.integrations.module import EncoderModule
@@ -126,6 +127,20 @@ def test_a_module_moves_to_where_it_is_sent(monkeypatch):
     assert module.to("cpu") is module and module.to(torch.float32) is module and not loads
     module.to(torch.device("meta"))
     assert loads == [torch.device("meta")]
+
+
+def test_the_environment_names_the_revision_too(monkeypatch):
+    asked = []
+    load = AudioEncoder.from_pretrained
+    monkeypatch.setattr(
+        AudioEncoder, "from_pretrained", lambda *named, **options: asked.append(named) or load("logmel")
+    )
+    monkeypatch.setenv("ARCH_HF_MODEL_ID", "me/model")
+    EncoderModule()
+    monkeypatch.setenv("ARCH_HF_REVISION", "v2")
+    EncoderModule()
+    EncoderModule("me/other", "v3")
+    assert asked == [("me/model", None), ("me/model", "v2"), ("me/other", "v3")]
 
 
 def make_tars(folder, n_folds: int = 2) -> None:

@@ -223,7 +223,7 @@ def test_the_command_runs_tasks_and_writes_scores_beside_our_results(tmp_path, f
     out, err = capsys.readouterr()
     assert "good" in out and "fine" in out and "bad" not in out and "MTEB" in out
     errors = [line for line in err.splitlines() if line.startswith("error")]
-    assert len(errors) == 1 and errors[0].startswith("error: bad: bad, split test, clip 1: ")
+    assert len(errors) == 1 and errors[0].startswith("error: bad, split test, clip 1: ")
     scores, skipped = read_benchmarks("out")
     assert [score.task for score in scores] == ["fine", "good"] and not skipped
     assert scores[0].benchmark == "MTEB" and scores[0].model.id == "logmel" and scores[0].dataset == str(folder)
