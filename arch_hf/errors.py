@@ -147,14 +147,16 @@ def about(name: str | None, error: object) -> str:
     quotation marks, before a colon, or at the beginning.
 
     Examples:
-        >>> about("esc-50", "unknown corpus 'esc-50'"), about("audio", "no audio in it"), about(None, "no model")
-        ("unknown corpus 'esc-50'", 'audio: no audio in it', 'no model')
+        >>> about("esc-50", "unknown corpus 'esc-50'"), about("audio", "no audio in it"), about("esc50", "arch/esc50 is no folder")
+        ("unknown corpus 'esc-50'", 'audio: no audio in it', 'arch/esc50 is no folder')
     """
     text = str(error)
     if not name:
         return text
     word = re.escape(name)
-    as_name = rf"^{word}(?!\w)|(?<![\w-]){word}(?=['\":])" + ("" if name.isalpha() else rf"|(?<![\w-]){word}(?![\w-])")
+    as_name = rf"^(?:[\w.~-]*/)*{word}(?!\w)|(?<![\w-]){word}(?=['\":])|(?<=the dataset ){word}(?!\w)" + (
+        "" if name.isalpha() else rf"|(?<![\w-]){word}(?![\w-])"
+    )
     return text if re.search(as_name, text) else f"{name}: {text}"
 
 

@@ -146,10 +146,29 @@ def jobs_of(args) -> list:
     from arch_hf.data.suites import suite_datasets
     from arch_hf.job import JobOptions, as_fields, jobs_for
 
+    all_of(
+        *(lambda flag=flag: _check_values(flag, getattr(args, flag)) for flag in ("model_id", "datasets", "protocol"))
+    )
     datasets = [*args.datasets, *(name for suite in args.suite for name in suite_datasets(suite))]
     flags = {name: getattr(args, name) for name in JobOptions.__annotations__ if name != "dataset_options"}
     fields = as_fields(flags | {"dataset_options": reading_arguments(args)})
     return jobs_for(args.model_id, args.protocol, args.model_name, datasets=tuple(dict.fromkeys(datasets)), **fields)
+
+
+def _check_values(flag: str, values: list[str]) -> None:
+    """See that several values are not written as one, nor a suite as a dataset.
+
+    Raises:
+        UserError: they are.
+    """
+    from arch_hf.data.suites import suite_names
+
+    for value in values:
+        parts = [part.strip() for part in value.split(",") if part.strip()]
+        if "," in value and not Path(value).exists():
+            raise UserError(f"--{flag} {value}: several are parted by spaces: --{flag} {' '.join(parts)}")
+        if flag == "datasets" and value in suite_names() and not Path(value).exists():
+            raise UserError(f"--datasets {value}: that is a suite: --suite {value}")
 
 
 def check(args) -> None:

@@ -43,10 +43,15 @@ class Parser(argparse.ArgumentParser):
             flags = ["--help", *(["--version"] if wrong[1] == "COMMAND" else [])]
             near = _nearest(wrong[2], [*re.findall(r"[\w-]+", wrong[3]), *flags])
             message = f"no {kind} '{wrong[2]}'" + (f"; did you mean {near}?" if near else f": there are {wrong[3]}")
-        elif message.endswith("are required: what"):
-            message = (
-                f"say what to list: {', '.join(choice for action in self._actions for choice in action.choices or ())}"
+        elif missing := re.search(r"are required: (COMMAND|WHAT|what|action|shell)$", message):
+            choices = (action.choices for action in self._actions if missing[1] in (action.metavar, action.dest))
+            command = self.prog.split()[-1]
+            what = (
+                "for which shell"
+                if missing[1] == "shell"
+                else f"what to {command if command in ('publish', 'list') else 'do'}"
             )
+            message = f"say {what}: {', '.join(choice for names in choices for choice in names or ())}"
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_args(self, args=None, namespace=None):

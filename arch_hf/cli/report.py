@@ -40,6 +40,8 @@ def _report(args) -> int:
     from arch_hf.reports import load_board, write_report
 
     board = load_board(args.results_dir or (RESULTS if Path(RESULTS).is_dir() else None))
+    if args.results_dir and not (board.results or board.benchmarks or board.damaged):
+        raise UserError(f"no results in {args.results_dir}: give the folder that the main job wrote its results to")
     paths = []
     try:
         for path in write_report(board, args.output):
