@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -333,6 +334,17 @@ def test_what_changes_during_a_run_is_not_noted(world, computed, monkeypatch):
     monkeypatch.setattr(arch_hf.evaluate, "run_jobs", with_a_change)
     assert main(QUESTION) == 0
     assert not Path("cache/asked_before").exists() and computed()
+
+
+def test_a_file_that_is_named_by_a_way_back_is_not_taken_for_one_inside(world, monkeypatch):
+    """Where `data` is a link, `data/..` is another folder than the one that holds the link."""
+    shutil.rmtree("cache/asked_before")
+    run_jobs = arch_hf.evaluate.run_jobs
+    named = ("data/sounds/../sounds/0.wav",)
+    monkeypatch.setattr(
+        arch_hf.evaluate, "run_jobs", lambda *args: (replace(run, named_files=named) for run in run_jobs(*args))
+    )
+    assert main(QUESTION) == 0 and not Path("cache/asked_before").exists()
 
 
 def test_all_layers_and_protocols_and_what_is_built_in(world, computed, capsys):

@@ -521,6 +521,7 @@ def test_broken_foreign_and_double_files_are_named(tmp_path, capsys, no_plots):
 
 def test_files_that_are_no_results_are_named_and_no_fault(tmp_path, capsys, no_plots):
     (tmp_path / "foreign.json").write_text('{"hello": "world"}')
+    (tmp_path / "esc50.json").write_text(json.dumps(make_result()))
     assert main(["report", str(tmp_path), "--output", str(tmp_path / "out")]) == 0
     assert capsys.readouterr().err == "left out: foreign.json: not an arch-hf result\n"
 

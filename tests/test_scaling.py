@@ -150,8 +150,8 @@ def test_the_slurm_script_submits_arrays_and_a_report_that_waits(capsys, tmp_pat
         number = 100 + len(before)
         named = dict(option[2:].split("=", 1) for option in options if "=" in option)
         known = {str(100 + i) for i in range(len(before))}
-        waits = named.get("dependency", "afterany").split(":")[1:]
-        assert set(waits) <= known, waits
+        condition, *waits = named.get("dependency", "afterany").split(":")
+        assert condition == "afterany" and set(waits) <= known, waits  # a task that fails keeps no other from its work
         log.write_text("\\n".join([*before, json.dumps([named, words])]) + "\\n")
         copy = shutil.copy(script, f"spool-{number}")
         low, high = re.match(r"(\\d+)-(\\d+)", named.get("array", "0-0")).groups()
