@@ -385,6 +385,13 @@ def test_labels_that_tell_nothing_apart_are_refused(labels, told):
         load_both("some")
 
 
+def test_a_name_in_two_ways_to_write_it_in_unicode_is_not_two_classes():
+    names = ["\N{LATIN SMALL LETTER E WITH ACUTE}", "e\N{COMBINING ACUTE ACCENT}", "wren"]
+    table("some/train.csv", [["file", "label"], *([put(f"some/{i}.wav", i).name, names[i % 3]] for i in range(9))])
+    with pytest.raises(UserError, match=r"label: 'e\\u0301' and '\\xe9' are one text in two ways"):
+        load_both("some")
+
+
 # Audio
 
 

@@ -152,12 +152,12 @@ def test_no_verdict_within_what_the_papers_unknown_draw_makes():
     assert not remarks(far)
 
 
-@pytest.mark.parametrize(("units", "said"), [(2, True), (5, True), (6, False)])
+@pytest.mark.parametrize(("units", "said"), [(1, True), (2, True), (5, True), (6, False)])
 def test_an_interval_of_few_units_is_said_to_be_one(units, said):
     """As `compare` gives no verdict then, the interval of one score must not pass for a finding."""
     result = _ravdess(0.5, bootstrap={"unit": "group", "n_units": units})
     result = msgspec.structs.replace(result, published=None, metrics={"accuracy": Score(mean=0.5, ci95=(0.4, 0.6))})
-    assert any(f"drawn from {units} groups alone" in line for line in remarks(result)) == said
+    assert any(f"drawn from {units} group{'s' * (units != 1)} alone" in line for line in remarks(result)) == said
     assert not remarks(msgspec.structs.replace(result, metrics={"accuracy": Score(mean=0.5)}))
 
 

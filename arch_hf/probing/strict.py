@@ -1,7 +1,8 @@
 """The probe of strict: logistic regressions at every strength, the one chosen by validation, solved once more on all clips but the test's.
 
 The strength is that of the smallest *loss* on the validation clips, not of the highest accuracy: accuracy hardly changes over decades, so that folds of
-one corpus chose strengths seven decades apart; by loss they agree within one. And with the strength known, the validation clips are worth more
+one corpus chose strengths seven decades apart; by loss they agree within one. The smallest loss is taken as it was computed, of equal ones the greater strength: a tolerance would only move
+the ties to its edge (docs/protocols.md says how near to full convergence the losses are). And with the strength known, the validation clips are worth more
 as training clips: on small corpora that is worth several points (docs/protocols.md has both measured).
 """
 

@@ -26,7 +26,8 @@ def weighted_sums(
     """The regression of strict on a weighted sum of all layers, the softmax of learned numbers (as in SUPERB, arXiv 2105.01051).
 
     Each layer is standardised first: of layers whose scales differ, a sum would hear the largest. The numbers are minimised together with the
-    regression, from equal weights on; strengths and validation as in strict. Each outcome's `kept` has the "layer_weights", which sum to 1.
+    regression, from equal weights at the greatest strength on: the two together are not convex, and the minimum that is found is the one on
+    that way. Strengths and validation as in strict. Each outcome's `kept` has the "layer_weights", which sum to 1.
 
     Args:
         features: float32 [clips, layers, dim].

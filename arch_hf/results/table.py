@@ -93,7 +93,7 @@ def remarks(result: Result) -> list[str]:
     lines += [f"{here}: {note}" for note in result.probe_notes]
     units = result.bootstrap.get("n_units", FEWEST_UNITS)
     if result.headline.ci95 and units < FEWEST_UNITS:
-        kind = "groups" if result.bootstrap.get("unit") == "group" else "clips"
+        kind = ("group" if result.bootstrap.get("unit") == "group" else "clip") + "s" * (units != 1)
         lines.append(
             f"{name}: its interval is drawn from {units} {kind} alone, too few to say how far others would move the score"
         )

@@ -1,6 +1,7 @@
 """Labels in all the forms that people have, checked in one place before they index anything."""
 
 import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -76,6 +77,11 @@ def read_labels(
     if len(names) < 2:
         findings.problem(f"{column} has {len(names)} classes{f' ({names[0]})' if names else ''}: nothing to tell apart")
         return None
+    if twice := _written_in_two_ways(names):
+        findings.problem(
+            f"{column}: {' and '.join(map(ascii, twice))} are one text in two ways to write it in Unicode, and would be two classes: write it in one"
+        )
+        return None
     labelled = [cell for part in cells.values() for cell in part if isinstance(cell, str)]
     if not several and len(set(labelled)) == len(labelled):
         findings.problem(
@@ -93,6 +99,16 @@ def read_labels(
             )
     _note_flaws(labels, column, cells, findings)
     return labels
+
+
+def _written_in_two_ways(names: Sequence[str]) -> tuple[str, str] | None:
+    """Two names that a reader cannot tell apart, as an accented letter and the letter with its accent behind it."""
+    known: dict[str, str] = {}
+    for name in names:
+        other = known.setdefault(unicodedata.normalize("NFC", name), name)
+        if other != name:
+            return other, name
+    return None
 
 
 @dataclass(frozen=True)
