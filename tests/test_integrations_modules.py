@@ -86,6 +86,7 @@ def test_long_clips_go_in_equal_pieces(tmp_path, monkeypatch):
     clip = noise(2.4).numpy()
     pieces = [frames.states for frames in encoder.encoder.frames(np.array_split(clip, 3))]
     np.testing.assert_allclose(encoder(torch.from_numpy(clip))[0].numpy(), np.concatenate(pieces), atol=1e-6)
+    assert encoder(noise(2)).shape[1] == 2 * encoder.encoder.n_frames(RATE)  # two pieces, not three
 
 
 def test_the_class_is_named_after_the_checkpoint(tmp_path):
@@ -113,7 +114,13 @@ def test_the_runner_finds_one_encoder_in_the_module_and_its_model_in_the_environ
 
 
 def test_hops_are_those_of_the_frames(tmp_path):
-    for family, hop in (("hubert", 20.0), ("whisper", 20.0), ("ast", 100.0)):
+    for family, hop in (
+        ("hubert", 20.0),
+        ("whisper", 20.0),
+        ("ast", 100.0),
+        ("sew", 20.0),
+        ("wav2vec2-adapter", 160.0),
+    ):
         encoder = FrozenEncoder(str(make_tiny(family, tmp_path / family)))
         times = encoder.encoder.frames([noise(4).numpy()])[0].times
         assert encoder.hop_size_in_ms == pytest.approx(hop)

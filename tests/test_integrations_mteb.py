@@ -277,7 +277,7 @@ def test_a_score_that_is_no_number_stops_no_other_task(tmp_path, folder, monkeyp
 def test_a_score_says_its_protocol_and_that_of_each_subset(tmp_path, folder, monkeypatch, kind, protocol):
     mteb = mteb_stand_in.install(monkeypatch)
     parts = [{"hf_subset": name, "main_score": score} for name, score in (("de", 0.2), ("en", 0.4))]
-    content = {"scores": {"test": parts}, "mteb_version": "2.26", "dataset_revision": "local"}
+    content = {"scores": {"test": parts}, "mteb_version": "2.26", "dataset_revision": "read"}
     result = SimpleNamespace(task_results=[mteb_stand_in.TaskResult(content)])
     monkeypatch.setattr(mteb, "evaluate", lambda *args, **options: result)
     model = MtebEncoder(AudioEncoder.from_pretrained("logmel"), tmp_path / "cache")
@@ -288,6 +288,28 @@ def test_a_score_says_its_protocol_and_that_of_each_subset(tmp_path, folder, mon
     score = outcome.score
     assert (score.kind, score.protocol, score.score) == (kind, protocol, pytest.approx(0.3))
     assert (score.subsets, score.single) == ({"test/de": 0.2, "test/en": 0.4}, ())
+    assert (score.version, score.dataset_revision) == (
+        "2.26",
+        "read",
+    )  # of the file that mteb gave, not of what is installed
+
+
+def test_the_command_computes_as_the_launcher_says(tmp_path, folder, monkeypatch):
+    mteb_stand_in.install(monkeypatch, [mteb_stand_in.Task("tones", folder)])
+    monkeypatch.setattr(Ranks, "dtype", "bfloat16")  # --mixed_precision bf16
+    command = [
+        "mteb",
+        "--model_id",
+        str(make_tiny("hubert", tmp_path / "hubert")),
+        "--tasks",
+        "tones",
+        "--cache_dir",
+        "cache",
+    ]
+    assert main([*command, "--output_dir", "launched"]) == 0
+    assert main([*command, "--output_dir", "asked", "--dtype", "float32"]) == 0
+    dtypes = [read_benchmarks(name)[0][0].environment["dtype"] for name in ("launched", "asked")]
+    assert dtypes == ["bfloat16", "float32"]
 
 
 def test_a_changed_score_is_noticed(tmp_path, folder, monkeypatch):
