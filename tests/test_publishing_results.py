@@ -84,6 +84,21 @@ def test_numbers_arrive_in_both_forms_and_a_second_push_changes_nothing(hub, tmp
     assert push_results(tmp_path, MODEL) == NOTHING and len(repo.log) == 2
 
 
+def test_only_the_plain_question_of_the_twelve_stands_on_their_boards(hub, tmp_path):
+    repo = hub.create("models", MODEL)
+    half, knn, birds = (
+        make_result("us8k", 0.3),
+        make_result("emovo", 0.4, protocol="arch-v1-knn"),
+        make_result("me/birds", 0.5),
+    )
+    half["environment"]["dtype"] = "bfloat16"
+    knn["protocol"]["probe"] = "knn"
+    save(tmp_path, make_result("esc50", 0.2), half, knn, birds)
+    push_results(tmp_path, MODEL)
+    values = sorted(entry.metric_value for entry in ModelCard.load(MODEL).data.eval_results)
+    assert values == [0.2, 0.3, 0.4, 0.5] and [entry.value for entry in eval_results(repo)] == [0.2]
+
+
 @pytest.mark.parametrize("line_end", ["\n", "\r\n"])
 def test_somebody_elses_card_keeps_everything(hub, tmp_path, line_end):
     theirs = THEIR_CARD.replace("\n", line_end).encode()
