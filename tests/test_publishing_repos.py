@@ -8,6 +8,7 @@ import sys
 import pytest
 import torch
 from publishing_samples import make_result, raw_esc50, save
+from safetensors.torch import load_file
 from tiny_models import make_tiny
 from transformers import AutoModel, Wav2Vec2Config, Wav2Vec2ForPreTraining
 
@@ -175,6 +176,14 @@ def test_a_pickled_hub_checkpoint_becomes_safetensors_with_the_same_embeddings(h
     assert repo.files()["README.md"] == card and b"0.123" in card
     publish_checkpoint(make_tiny("hubert", tmp_path / "retrained", seed=1), "arch/hubert-base-audioset")
     assert b"0.123" not in repo.files()["README.md"], "a result of other weights"
+
+
+def test_weights_stay_in_the_type_in_which_they_are(hub, tmp_path):
+    source = make_tiny("hubert", tmp_path / "source")
+    AutoModel.from_pretrained(source).to(torch.bfloat16).save_pretrained(source)
+    publish_checkpoint(str(source), "me/half")
+    (tmp_path / "copy").write_bytes(hub.repo("models", "me/half").files()["model.safetensors"])
+    assert {weight.dtype for weight in load_file(tmp_path / "copy").values()} == {torch.bfloat16}
 
 
 def test_a_checkpoint_with_a_processor_alone(hub, tmp_path):
