@@ -1,9 +1,10 @@
 """`arch-hf publish` and the pushes of `arch-hf evaluate`: each flag arrives, a dry run says what would go and sends nothing, and no push is skipped."""
 
 import inspect
+import json
 
 import pytest
-from huggingface_hub import constants
+from huggingface_hub import ModelCard, constants
 from publishing_samples import MODEL, make_result, raw_esc50, save
 from tiny_models import make_tiny
 
@@ -123,6 +124,21 @@ def test_a_dry_run_of_results_says_what_would_change(hub, tmp_path, capsys, crea
     assert f"would go to {hub.url}/datasets/arch/results, {how}" in out
     assert main([*map(str, rows)]) == 0
     assert listed(out) <= set(hub.repo("datasets", "arch/results").files("refs/pr/1" if create_pr else "main"))
+
+
+def test_no_result_is_published_in_place_of_a_damaged_one(hub, tmp_path, capsys):
+    repo = hub.create("models", MODEL)
+    (path,) = save(tmp_path, make_result(value=0.9))
+    path.rename(path.with_name("esc50.seeds1.json"))
+    path.write_text(json.dumps(make_result())[:-20])
+    save(tmp_path, make_result("us8k", 0.5), make_result("emovo", model="arch/another"))
+    (tmp_path / "arch__another" / "ravdess.json").write_text("{")  # nobody's, as far as this model goes
+    for where in (["--model_id", MODEL], ["--dataset", "arch/results", "--model_id", MODEL]):
+        assert main(["publish", "results", str(tmp_path), *where]) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert "esc50.json: it is damaged" in error and "ravdess" not in error and "the others: http" in error
+        assert "esc50.seeds1.json: it would stand in the place of esc50.json, which is damaged" in error
+    assert [e.metric_value for e in ModelCard(repo.files()["README.md"].decode()).data.eval_results] == [0.5]
 
 
 # ------------------------------------------------------------------------------------------------------ pushes of evaluate

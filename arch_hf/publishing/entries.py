@@ -11,8 +11,8 @@ from huggingface_hub import EvalResult, EvalResultEntry, eval_result_entries_to_
 from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, claim, rank
-from arch_hf.results.folder import result_paths
-from arch_hf.results.result import DatasetFacts, ModelFacts, Result
+from arch_hf.results.folder import Filed, result_paths, stands_in_for
+from arch_hf.results.result import FOREIGN, DatasetFacts, ModelFacts, Result
 from arch_hf.terminal import say
 
 NAMESPACE = "arch"  # of the corpora on the Hub
@@ -92,28 +92,30 @@ def collect(
     """
     if not Path(results_dir).is_dir():
         raise UserError(f"no folder {results_dir}: give the --output_dir of the evaluation")
-    results, others = [], set()
+    results, others, damaged = [], set(), []
     for path in result_paths(results_dir):
         try:
             result = Result.read(path)
         except UserError as error:
             say(f"passed over: {error}", sys.stderr)
+            damaged += [] if str(error).endswith(FOREIGN) else [path]
             continue
         if not is_theirs(result.model):
             others.add(result.model.id)
         elif result.layer == -1:
-            results.append((path, result))
+            results.append(Filed(path, result))
     if not results:
         hint = f"; there are results of {', '.join(sorted(others))}" if others else ""
         raise UserError(f"no result of {who} on its last layer in {results_dir}{hint}")
-    entries, held_back, off_hub = [], [], []
-    for path, result in results:
-        if hub_dataset(result.dataset)[0] is None:
-            off_hub.append(path.name)
-        elif reason := why_held_back(result, allow_incomplete):
-            held_back.append(f"{path.name}: {reason}")
+    entries, off_hub = [], []
+    held_back = damaged_beside(results, damaged)
+    for filed in results:
+        if hub_dataset(filed.result.dataset)[0] is None:
+            off_hub.append(filed.path.name)
+        elif reason := why_held_back(filed, damaged, allow_incomplete):
+            held_back.append(f"{filed.path.name}: {reason}")
         else:
-            entries.append(entry_of(result))
+            entries.append(entry_of(filed.result))
     if off_hub:
         note = f"{', '.join(off_hub)}: their data are not on the Hub, so that nobody could check the numbers"
         if not entries and not held_back:
@@ -147,8 +149,19 @@ def _order(entry: Entry) -> tuple:
     return place, entry.dataset_id, entry.args["protocol"], entry.args.get("dtype", "")
 
 
-def why_held_back(result: Result, allow_incomplete: bool) -> str | None:
-    """What is wrong with a result that nobody should take for a whole one."""
+def damaged_beside(results: Iterable[Filed], damaged: Iterable[Path]) -> list[str]:
+    """A line for each damaged file in a folder of these results: it may be one of theirs."""
+    folders = {filed.path.parent for filed in results}
+    return [
+        f"{path.name}: it is damaged: evaluate again, or move it away" for path in damaged if path.parent in folders
+    ]
+
+
+def why_held_back(filed: Filed, damaged: Iterable[Path], allow_incomplete: bool) -> str | None:
+    """What is wrong with a result that nobody should take for a whole one, or for the one that is damaged."""
+    result = filed.result
+    if lost := stands_in_for(filed.path, damaged):
+        return f"it would stand in the place of {lost}, which is damaged"
     if result.caveat and not allow_incomplete and (not result.complete or result.dataset.limit):
         return f"{result.caveat}; evaluate again, or publish it as it is with --allow_incomplete"
     return None

@@ -16,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError
 from arch_hf.errors import UserError
 from arch_hf.hub import OVERTAKEN, attempt
 from arch_hf.names import public_name
-from arch_hf.publishing.entries import PAPER, hub_dataset, why_held_back
+from arch_hf.publishing.entries import PAPER, damaged_beside, hub_dataset, why_held_back
 from arch_hf.publishing.hub import NOTHING, check_repo_id, say_what_would_go
 from arch_hf.results.folder import Filed, read_results
 from arch_hf.results.rows import merge_rows, read_keys, row_of, write_rows
@@ -102,11 +102,12 @@ def publishable(results_dir: Path, model_id: str | None, allow_incomplete: bool)
         say(f"passed over: {line}", sys.stderr)
     if model_id is not None:
         results = [filed for filed in results if filed.result.model.id in (model_id, public_name(model_id))]
-    fit, held_back, off_hub = [], [], []
+    damaged = [line.damaged for line in skipped if line.damaged]
+    fit, held_back, off_hub = [], damaged_beside(results, damaged), []
     for filed in results:
         if hub_dataset(filed.result.dataset)[0] is None:
             off_hub.append(filed.path.name)
-        elif reason := why_held_back(filed.result, allow_incomplete):
+        elif reason := why_held_back(filed, damaged, allow_incomplete):
             held_back.append(f"{filed.path.name}: {reason}")
         else:
             fit.append(filed)
