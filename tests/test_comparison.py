@@ -109,6 +109,18 @@ def test_a_limited_result_is_said_to_be_one(tmp_path, capsys):
     assert not compare(whole, whole).caveats
 
 
+def test_different_numbers_of_seeds_are_said(tmp_path, capsys):
+    one, three = (
+        write_sample(tmp_path / name, classified(0.7, seeds=n), f"us/{name}") for name, n in (("a", 1), ("b", 3))
+    )
+    assert main(["compare", str(one), str(three)]) == 0
+    assert "A is the mean of 1 seed, B of 3: give both as many (--seeds)." in capsys.readouterr().out
+    assert compare_folders(one.parent, three.parent)[1] == [
+        "esc50 (arch-v1 2.0, last layer): A is the mean of 1 seed, B of 3: give both as many (--seeds)"
+    ]
+    assert compare(three, three).unlike_seeds is None
+
+
 def test_what_cannot_be_compared_is_refused(tmp_path):
     predictions = classified(0.7)
     first = write_sample(tmp_path, predictions, "a")

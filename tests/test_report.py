@@ -647,3 +647,11 @@ def test_a_difference_within_the_papers_unknown_draw_is_shown_as_such():
     place = heads.index(f"arch-v1 {VERSION}/last/ravdess/delta_uncertainty")
     assert "3.90" in {line[place] for line in lines}
     assert not any("esc50/delta_uncertainty" in head for head in heads)
+
+
+def test_a_column_of_different_numbers_of_seeds_says_so():
+    runs = [{"fold": "fold_1", "seed": seed, "metrics": {"accuracy": 0.5}} for seed in range(3)]
+    one, three = make_result(model="us/a"), make_result(model="us/b", runs=runs)
+    said = "ESC-50: the scores are means of different numbers of seeds (1, 3)"
+    assert said in board_of(one, three).views[0].notes
+    assert said not in board_of(three, make_result(model="us/c", runs=runs)).views[0].notes

@@ -177,6 +177,11 @@ def _notes(view: View) -> list[str]:
             notes.append(
                 f"{column.title}: the scores come from different numbers of clips ({', '.join(map(str, sizes))})"
             )
+        seeds = sorted({len({run.seed for run in cell.result.runs}) for cell in cells if cell.result.runs})
+        if len(seeds) > 1:
+            notes.append(
+                f"{column.title}: the scores are means of different numbers of seeds ({', '.join(map(str, seeds))})"
+            )
     notes += [
         f"{row.name}, {corpus}: {cell.caveat}"
         for row in view.own_rows

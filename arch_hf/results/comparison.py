@@ -26,7 +26,8 @@ class Difference:
 @dataclass(frozen=True)
 class Comparison:
     """Two results on the same test clips; the headline metric comes first. `left_out`: clips that one of them lacks; `same_encoder`: both
-    are of the same weights, whatever they are called; `caveats`: of a result that stands for less than the corpus, its path and why."""
+    are of the same weights, whatever they are called; `caveats`: of a result that stands for less than the corpus, its path and why; `seeds`: of how
+    many each score is the mean."""
 
     names: tuple[str, str]
     differences: tuple[Difference, ...]
@@ -35,6 +36,13 @@ class Comparison:
     left_out: int
     same_encoder: bool
     caveats: tuple[str, ...] = ()
+    seeds: tuple[int, int] = (1, 1)
+
+    @property
+    def unlike_seeds(self) -> str | None:
+        """In words, where the two are means of different numbers of seeds: what other seeds would give is in no interval."""
+        a, b = self.seeds
+        return None if a == b else f"A is the mean of {a} seed{'s' * (a != 1)}, B of {b}: give both as many (--seeds)"
 
     @property
     def headline(self) -> Difference:
@@ -125,6 +133,7 @@ def compare(first: str | Path, second: str | Path) -> Comparison:
         left_out=len(tested[0].row.keys() ^ tested[1].row.keys()),
         same_encoder=encoder_of(results[0]) == encoder_of(results[1]),
         caveats=tuple(f"{path}: {its.caveat}" for path, its in zip(paths, results, strict=True) if its.caveat),
+        seeds=(len(tested[0].arrays["scores"]), len(tested[1].arrays["scores"])),
     )
 
 

@@ -5,7 +5,7 @@ from arch_hf.results.comparison import Comparison, Difference, p_phrase, p_text,
 from arch_hf.results.folder_comparison import ComparedCorpus, ComparedFolders
 from arch_hf.results.text import METRIC_NAMES, align
 
-HOW = "Paired t test over the units, by the jackknife (docs/statistics.md); it holds the choice of test clips, not that of training clips."
+HOW = "Paired t test over the units, by the jackknife (docs/statistics.md); it holds the choice of test clips, not that of training clips or of seeds."
 
 
 def comparison_text(comparison: Comparison) -> str:
@@ -24,6 +24,8 @@ def comparison_text(comparison: Comparison) -> str:
         lines.append(
             "A − B is the same without any one unit: the interval has no width, and does not say that it would be so for others."
         )
+    if comparison.unlike_seeds:
+        lines.append(f"{comparison.unlike_seeds}.")
     if comparison.left_out:
         lines.append(f"{comparison.left_out} clips were scored by one of the two only and are left out.")
     lines += [

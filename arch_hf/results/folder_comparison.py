@@ -125,6 +125,7 @@ def _compare_question(
             for filed in sides
             if filed.result.caveat
         ]
+        notes += [f"{corpus} ({title}): {comparison.unlike_seeds}"] if comparison.unlike_seeds else []
     if not compared:
         return None
     p_holm = holm_where_known([comparison.headline.estimate for *_, comparison in compared])
