@@ -256,6 +256,18 @@ def test_nearest_neighbours_are_the_same_at_any_scale(protocol, exponent):
     np.testing.assert_allclose(plain, scaled, atol=1e-6)
 
 
+def test_a_dimension_that_only_tested_clips_move_has_no_say_among_neighbours():
+    """Under strict, where dimensions are brought to one scale: this one has none."""
+    features, task = problem()
+    task = replace(task, folds=task.folds[:1])
+    still = features.copy()
+    still[:, 3] = 7
+    moved = still.copy()
+    moved[task.folds[0].test, 3] += 1e3
+    plain, other = (scored("strict", probe="knn", features=one, task=task)[1]["scores"] for one in (still, moved))
+    np.testing.assert_array_equal(plain, other)
+
+
 def test_nearest_neighbours_of_vectors_that_share_a_large_mean():
     features, task = problem(noise=0.5)
     shifted = (features + 1e4).astype(np.float32)

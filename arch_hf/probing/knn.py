@@ -40,7 +40,8 @@ def knn(features: np.ndarray, task: ProbeTask, runs: Sequence[RunKey], strict: b
         known = features[voters].astype(np.float64)
         if strict:
             scaler = StandardScaler().fit(known)
-            known, tested = scaler.transform(known), scaler.transform(tested)
+            varies = (known != known[0]).any(0)  # what is constant has no scale; the linear probe leaves it out, too
+            known, tested = scaler.transform(known) * varies, scaler.transform(tested) * varies
         neighbours = min(Neighbours.neighbours, len(voters))
         known, tested = map(unit_length, (known, tested))  # scikit-learn takes vectors shorter than 2e-15 for zeros
         model = KNeighborsRegressor(neighbours, weights="distance", metric="cosine", algorithm="brute")
