@@ -20,6 +20,7 @@ class Repo:
     refs: dict = field(default_factory=dict)  # "main", "refs/pr/1" -> sha
     log: list = field(default_factory=list)  # (ref, summary) of each commit
     pulls: list = field(default_factory=list)  # titles
+    closed: set = field(default_factory=set)  # numbers of those that were turned down
 
     def commit(self, ref, files, summary, parent=None):
         sha = hashlib.sha1(f"{self.id}{len(self.commits)}{summary}".encode()).hexdigest()

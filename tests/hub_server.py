@@ -340,11 +340,13 @@ class _Handler(BaseHTTPRequestHandler):
     def _api_discussions(self, repo, _):
         pulls = [
             {
-                "num": number, "title": title, "author": {"name": "somebody"}, "createdAt": DATE, "status": "open",
+                "num": number, "title": title, "author": {"name": "somebody"}, "createdAt": DATE,
+                "status": "closed" if number in repo.closed else "open",
                 "repo": {"name": repo.id, "type": "model"}, "isPullRequest": True,
             }
             for number, title in enumerate(repo.pulls, start=1)
         ]  # fmt: skip
+        pulls = [pull for pull in pulls if pull["status"] == self.query.get("status", pull["status"])]
         return 200, {"count": len(pulls), "start": 0, "discussions": pulls}, {}
 
     def _api_commit(self, repo, revision):

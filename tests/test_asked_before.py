@@ -257,7 +257,7 @@ def test_what_has_more_to_do_than_to_answer_is_never_looked_up(world, more):
 
 
 def test_notes_are_pruned_with_the_results_that_they_name(world, computed, monkeypatch, capsys):
-    assert main([*QUESTION, "--protocol", "strict"]) == 0
+    assert main([*QUESTION, "--protocol", "arch-v1", "strict"]) == 0
     first, second = sorted(Path("cache/asked_before").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     (second.parent / "damaged.json").write_text("no note")
     Path("results/model/data__sounds.strict.json").unlink()

@@ -1,6 +1,8 @@
 """The command as a user meets it: what it prints, what it writes, and one line for every mistake."""
 
+import importlib
 import importlib.util
+import inspect
 import json
 import os
 import re
@@ -15,10 +17,13 @@ from huggingface_hub import constants
 import arch_hf
 from arch_hf.audio import encode_wav
 from arch_hf.cli import build_parser, main
+from arch_hf.data.custom.options import ReadingOptions
 from arch_hf.data.registry import SYNTHETIC_NAMES
 from arch_hf.embedding import AudioEncoder
 from arch_hf.embedding import store as store_module
 from arch_hf.embedding.store import EmbeddingStore, read_shard
+from arch_hf.errors import UserError
+from arch_hf.pretraining.prepare_audio import Source
 
 
 @pytest.fixture(autouse=True)
@@ -139,6 +144,46 @@ def test_every_example_is_understood():
         assert name == "arch-hf" and build_parser().parse_args(args).run
         choices = [action.choices for action in parser._actions if isinstance(action.choices, dict)]
         parsers += [command for named in choices for command in named.values()]
+
+
+# Command -> the function that does it, and what it must be told.
+FLAGS = {
+    "check-dataset d --data_dir x --streaming --config c": (
+        "arch_hf.data.check.check_dataset",
+        {"name": "d", "data_dir": "x", "streaming": True, "options": ReadingOptions(config="c")},
+    ),
+    "check-encoder m --revision r --device cpu --trust_remote_code": (
+        "arch_hf.embedding.check.check_encoder",
+        {"model_id": "m", "revision": "r", "device": "cpu", "trust_remote_code": True},
+    ),
+    "prepare esc50 --raw_dir r --output_dir o --sampling_rate 8000 --num_proc 2 --allow_partial --overwrite": (
+        "arch_hf.data.official.prepare.prepare",
+        {"raw_dir": Path("r"), "output_dir": Path("o"), "sampling_rate": 8000, "num_proc": 2, "allow_partial": True, "overwrite": True},
+    ),
+    "validate esc50 --path p --num_proc 2 --leakage": (
+        "arch_hf.data.official.validate.validate",
+        {"path": Path("p"), "num_proc": 2, "leakage": True},
+    ),
+    "prepare-audio a b --output_dir o --config c --split s --segments x y --max_seconds 7 --workers 3": (
+        "arch_hf.pretraining.prepare_audio.prepare_audio",
+        {"source": Source(("a", "b"), "c", "s", ("x", "y"), 7.0), "output_dir": Path("o"), "workers": 3},
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("command", FLAGS)
+def test_each_flag_arrives(capsys, monkeypatch, command):
+    place, told = FLAGS[command]
+    module, name = importlib.import_module(place.rpartition(".")[0]), place.rpartition(".")[2]
+    signature, calls = inspect.signature(getattr(module, name)), []
+
+    def called(*args, **named):
+        calls.append(signature.bind(*args, **named).arguments)
+        raise UserError("called")
+
+    monkeypatch.setattr(module, name, called)
+    assert arch(capsys, *command.split())[2] == ["error: called"]
+    assert {key: calls[0].get(key) for key in told} == told
 
 
 def test_version(capsys):

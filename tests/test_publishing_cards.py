@@ -35,7 +35,12 @@ def test_released_cards_say_what_table_2_says(name):
     check_card(text)
     card = ModelCard(text)
     with (files("arch_hf.results") / "table2.csv").open() as file:
-        row = next(row for row in csv.DictReader(file) if (row["model"], row["size"]) == RELEASED[name])
+        rows = {(row["model"], row["size"]): row for row in csv.DictReader(file)}
+    (model, size), row = RELEASED[name], rows[RELEASED[name]]
+    twin = rows[model.removesuffix("-AS"), size]
+    below = [get_corpus(c).title for c in CORPUS_NAMES if float(row[c]) < float(twin[c])]
+    said = re.search(r"speech-trained twin on (.*?)[;:] ", " ".join(card.text.split()))[1]
+    assert re.split(", | and ", said) == (below or ["all twelve corpora"])
     assert [e.dataset_type for e in card.data.eval_results] == [f"arch/{corpus}" for corpus in CORPUS_NAMES]
     for corpus, entry in zip(CORPUS_NAMES, card.data.eval_results, strict=True):
         assert entry.metric_value == pytest.approx(float(row[corpus]) / 100, abs=1e-9)
@@ -66,21 +71,27 @@ def test_own_card_writes_itself_and_keeps_what_was_there(tmp_path, capsys):
     folder = make_tiny("hubert", tmp_path / "my-hubert")
     encoder = AudioEncoder.from_pretrained(str(folder))
     result, multi, synthetic = make_result(value=0.4321), make_result("fsd50k", 0.25), make_result("synthetic_events")
-    for each in (result, multi, synthetic):
+    strict = make_result("emovo", 0.1, protocol="strict")
+    part = make_result("us8k", limit=5)
+    for each in (result, multi, synthetic, strict, part):
         each["model"] = encoder.describe() | {"id": "wherever/it/lay"}
-    save(tmp_path / "results", result, multi, synthetic, make_result("ravdess", model="arch/other"))
+    save(tmp_path / "results", result, multi, synthetic, strict, part, make_result("ravdess", model="arch/other"))
     path = write_card(folder, tmp_path / "results", repo_id="me/my-hubert")
-    assert path == folder / "README.md" and "synthetic_events.json" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert path == folder / "README.md" and "synthetic_events.json" in said
+    assert "not in the card: us8k.json: limited to 5 clips per split" in said
     text = path.read_text()
     check_card(text)
     card = ModelCard(text)
     assert {e.dataset_type: e.metric_value for e in card.data.eval_results} == {
         "arch/esc50": 0.4321,
         "arch/fsd50k": 0.25,
+        "arch/emovo": 0.1,
     }
     assert "| ESC-50 | arch-v1 1.0 | Accuracy | 43.21 | 41.21 to 45.21 |" in text and "$" not in text
     assert f"{encoder.n_parameters:,} parameters" in text and 'from_pretrained("me/my-hubert")' in text
-    assert "--model_id me/my-hubert --datasets esc50 fsd50k --protocol arch-v1" in text
+    assert "--model_id me/my-hubert --datasets esc50 fsd50k --protocol arch-v1\n" in text
+    assert "--model_id me/my-hubert --datasets emovo --protocol strict\n" in text
 
     path.write_text(
         text.replace("Not stated yet: say here", "Trained on my own birds").replace("- audio", "- audio # birds")

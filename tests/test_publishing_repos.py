@@ -178,6 +178,16 @@ def test_a_pickled_hub_checkpoint_becomes_safetensors_with_the_same_embeddings(h
     assert b"0.123" not in repo.files()["README.md"], "a result of other weights"
 
 
+def test_the_revision_that_is_named_is_published(hub, tmp_path):
+    first, later = (make_tiny("hubert", tmp_path / f"seed{seed}", seed=seed) for seed in (0, 1))
+    source = hub.create("models", "me/source", {path.name: path.read_bytes() for path in first.iterdir()})
+    named = source.refs["main"]
+    source.commit("main", {path.name: path.read_bytes() for path in later.iterdir()}, "trained on")
+    publish_checkpoint("me/source", "me/copy", revision=named)
+    there, here = (AudioEncoder.from_pretrained(str(name)) for name in ("me/copy", first))
+    assert there.weights_sha256 == here.weights_sha256
+
+
 def test_weights_stay_in_the_type_in_which_they_are(hub, tmp_path):
     source = make_tiny("hubert", tmp_path / "source")
     AutoModel.from_pretrained(source).to(torch.bfloat16).save_pretrained(source)

@@ -11,8 +11,10 @@ from arch_hf import hub as hub_module
 from arch_hf.cli import build_parser
 from arch_hf.data import CORPUS_NAMES
 from arch_hf.errors import UserError
+from arch_hf.publishing.entries import entry_of
 from arch_hf.publishing.hub import NOTHING
 from arch_hf.publishing.results import push_results, why_not_pushable
+from arch_hf.results.result import Result
 
 THEIR_CARD = """---
 # the licence was hard to get
@@ -82,6 +84,13 @@ def test_numbers_arrive_in_both_forms_and_a_second_push_changes_nothing(hub, tmp
     ]  # fmt: skip
 
     assert push_results(tmp_path, MODEL) == NOTHING and len(repo.log) == 2
+
+
+def test_the_folds_of_a_split_are_in_the_order_of_their_numbers(tmp_path):
+    result = make_result("us8k")
+    result["runs"] = [{"fold": f"fold_{k}", "seed": 0} for k in range(1, 11)]
+    (path,) = save(tmp_path, result)
+    assert entry_of(Result.read(path)).result.dataset_split == "+".join(f"fold_{k}" for k in range(1, 11))
 
 
 def test_only_the_plain_question_of_the_twelve_stands_on_their_boards(hub, tmp_path):
@@ -193,6 +202,8 @@ def test_pull_request_is_opened_once(hub, tmp_path):
     assert push_results(tmp_path, MODEL, create_pr=True) == f"{NOTHING}: {url}" and len(repo.pulls) == 1
     save(tmp_path, make_result(value=0.5))
     assert push_results(tmp_path, MODEL, create_pr=True).endswith("/discussions/2")
+    repo.closed.add(2)  # turned down, and opened again only when it is asked for
+    assert push_results(tmp_path, MODEL, create_pr=True).endswith("/discussions/3")
 
 
 def test_somebody_commits_in_between(hub, tmp_path, naps):

@@ -96,6 +96,8 @@ def test_somebody_elses_dataset_gets_a_pull_request_and_only_one(hub, tmp_path, 
     assert len(rows_of(hub, tmp_path, "refs/pr/1", "others/results")[0]) == 1
     assert push_to_dataset(tmp_path / "results", "others/results").startswith("nothing to change: ")
     assert repo.refs.keys() == {"main", "refs/pr/1"}
+    repo.closed.add(1)
+    assert "/discussions/2" in push_to_dataset(tmp_path / "results", "others/results")
 
 
 def test_fifty_pushes_at_once_arrive_once_each(hub, tmp_path):

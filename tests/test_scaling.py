@@ -193,6 +193,8 @@ def test_estimates_grow_with_the_model_the_data_and_what_is_asked():
     assert seconds("facebook/hubert-large-ll60k") > 2 * plain and seconds(dataset="us8k") > 2 * plain
     assert seconds(layers="all") > plain and seconds(limit=10) < plain / 10
     assert seconds(on=Machine("m", "cuda", 1000.0, 8)) < plain and seconds(speed=1000.0) < plain
+    decoding = seconds(on=Machine("m", "cuda", 1e9, 1))  # beside an encoder that takes no time
+    assert decoding > seconds(on=Machine("m", "cuda", 1e9, 1000)) + 5
     # Ten seconds of audio for each clip of 7.6, since arch-v1 pads: 51,197 clips at 14.33 GFLOP a second of audio.
     assert seconds(dataset="fsd50k", on=Machine("m", "cuda", 14.33e9 / 1e9 * 1000, 1000)) > 51_197 * 10 / 1000
 
@@ -319,6 +321,14 @@ def test_what_no_job_can_do_is_told_before_it_costs(hub, capsys, args, says):
     except SystemExit as stop:
         status = stop.code
     assert status == 1 and re.search(says, capsys.readouterr().err) and not hub.rented.jobs
+
+
+def test_half_precision_is_said_to_cost_less(hub, capsys):
+    def said(*more):
+        assert main([*RUN, "--model_id", "facebook/hubert-base-ls960", "--datasets", "fsd50k", "--dry_run", *more]) == 0
+        return float(re.search(r"\$([\d.]+): an estimate", capsys.readouterr().out)[1])
+
+    assert said("--dtype", "bfloat16") < 0.7 * said()
 
 
 def test_a_dry_run_sends_nothing(hub, capsys):

@@ -84,16 +84,21 @@ def _with_section(card: str, section: str) -> str:
 def _results_section(entries: list[Entry], repo_id: str) -> str:
     rows = "\n".join(_row(entry) for entry in entries)
     protocols = list(dict.fromkeys(entry.args["protocol"] for entry in entries))
-    names = [entry.corpus or entry.dataset_id for entry in entries]
-    datasets = "" if set(names) == set(CORPUS_NAMES) else f" --datasets {' '.join(dict.fromkeys(names))}"
     commands = "\n".join(
-        f"accelerate launch evaluate.py --model_id {repo_id}{datasets} --protocol {name}" for name in protocols
+        f"accelerate launch evaluate.py --model_id {repo_id}{_datasets(entries, name)} --protocol {name}"
+        for name in protocols
     )
     return (
         f"{BEGIN}\n## Results\n\nPercentages, from linear probes on frozen embeddings ([ARCH]({PAPER})), measured with arch-hf.\n\n"
         f"| corpus | protocol | metric | score | 95% interval |\n|---|---|---|---|---|\n{rows}\n\n"
         f"To reproduce:\n\n```bash\n{commands}\n```\n\nWeights: SHA-256 `{entries[0].args['weights_sha256']}`\n{END}"
     )
+
+
+def _datasets(entries: list[Entry], protocol: str) -> str:
+    """The flag that names what was evaluated under a protocol."""
+    names = dict.fromkeys(each.corpus or each.dataset_id for each in entries if each.args["protocol"] == protocol)
+    return "" if set(names) == set(CORPUS_NAMES) else f" --datasets {' '.join(names)}"
 
 
 def _row(entry: Entry) -> str:
