@@ -8,7 +8,7 @@ from arch_hf.data.registry import CORPUS_NAMES
 from arch_hf.errors import UserError
 from arch_hf.probing.estimate import LEVEL, Estimate, holm, mean_estimate, over_units
 from arch_hf.results.comparison import Comparison, Difference, compare
-from arch_hf.results.folder import Filed, encoder_of, layer_name, plain_first, read_results
+from arch_hf.results.folder import Filed, encoder_of, layer_name, plain_first, read_results, stands_in_for
 
 
 @dataclass(frozen=True)
@@ -90,8 +90,12 @@ def _of_one_model(folder: Path, notes: list[str]) -> dict[Question, dict[str, Fi
         raise UserError(
             f"{folder} holds the results of {len(encoders)} models ({names}): give the folder of one ({example})"
         )
+    damaged = [line.damaged for line in skipped if line.damaged]
     by_question: dict[Question, dict[str, Filed]] = {}
     for filed in sorted(results, key=plain_first):
+        if lost := stands_in_for(filed.path, damaged):
+            notes.append(f"left out: {filed.path}, which would stand in the place of {lost}, which is damaged")
+            continue
         result = filed.result
         question = (result.protocol["name"], str(result.protocol["version"]), result.layer)
         corpora = by_question.setdefault(question, {})
