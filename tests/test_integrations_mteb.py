@@ -412,11 +412,15 @@ def test_transforms_of_rows_keep_the_audio_as_it_is():
 
 
 def test_clips_of_more_than_a_day_are_refused(tmp_path, monkeypatch):
+    """Just as long as that is taken, a sample more is not."""
     monkeypatch.setattr("arch_hf.integrations.clips.WHOLE_SECONDS", 0.1)
-    clip = wav(tone(0, 1))
     stored = StoredEncoder(AudioEncoder.from_pretrained("logmel"), tmp_path)
-    with pytest.raises(UserError, match=r"rows, clip 0: is .* long"):
-        stored.embed(clips_of([{"audio": {"bytes": clip, "path": None}}], "audio", "rows"))
+    just, longer = (
+        {"audio": {"bytes": wav(np.full(n, 0.1, "f4")), "path": None}} for n in (RATE // 10, RATE // 10 + 1)
+    )
+    assert stored.embed(clips_of([just], "audio", "rows")).shape == (1, 128)
+    with pytest.raises(UserError, match=r"rows, clip 1: is .* long"):
+        stored.embed(clips_of([just, longer], "audio", "rows"))
 
 
 def test_no_clips_give_no_vectors(tmp_path):
