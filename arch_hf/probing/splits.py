@@ -126,13 +126,15 @@ def _folds_of_one_split(clips: np.ndarray, name: str, groups: np.ndarray, target
     classes = targets[clips] if targets is not None and targets.ndim == 1 else np.zeros(len(clips), np.int64)
     if np.bincount(classes).max() < n_folds:
         classes = np.zeros_like(classes)
+    # The groups are shuffled here, by a generator that numpy keeps as it is: scikit-learn's own shuffle dealt other folds before its version 1.8.
+    number = np.unique(groups[clips], return_inverse=True)[1]
+    shuffled = np.random.RandomState(SEED).permutation(number.max() + 1)[number]
     with warnings.catch_warnings():
         warnings.simplefilter(
             "ignore", UserWarning
         )  # a class of fewer clips than folds: its folds are as good as can be
-        splitter = StratifiedGroupKFold(n_folds, shuffle=True, random_state=SEED)
         parts = [
-            part for part in splitter.split(clips, classes, groups[clips]) if len(part[1])
+            part for part in StratifiedGroupKFold(n_folds).split(clips, classes, shuffled) if len(part[1])
         ]  # of few groups one may be empty
     shared = len(np.unique(groups[clips])) < len(clips)
     kind = "group-disjoint folds" if shared else "folds of single clips (no two are known to share a group)"
