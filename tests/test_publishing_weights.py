@@ -58,7 +58,7 @@ def test_a_result_of_another_branch_is_held_back_and_the_others_are_not(repo, st
     save(tmp_path / "branch", measured(repo, steps, 0, 0.25))
     save(tmp_path / "main", measured(repo, steps, 1, 0.75, "ravdess"))
     with pytest.raises(
-        UserError, match=r"esc50 .*holds other weights than those that were measured \(revision .*others are published"
+        UserError, match=r"esc50 .*holds other weights than those that were measured \(revision .*the others: http"
     ):
         push_results(tmp_path, MODEL)
     assert values(repo) == {"arch/ravdess": 0.75}
