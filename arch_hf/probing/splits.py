@@ -130,12 +130,10 @@ def _folds_of_one_split(clips: np.ndarray, name: str, groups: np.ndarray, target
     number = np.unique(groups[clips], return_inverse=True)[1]
     shuffled = np.random.RandomState(SEED).permutation(number.max() + 1)[number]
     with warnings.catch_warnings():
-        warnings.simplefilter(
-            "ignore", UserWarning
-        )  # a class of fewer clips than folds: its folds are as good as can be
-        parts = [
-            part for part in StratifiedGroupKFold(n_folds).split(clips, classes, shuffled) if len(part[1])
-        ]  # of few groups one may be empty
+        # Of a class with fewer clips than folds: its folds are as good as can be.
+        warnings.simplefilter("ignore", UserWarning)
+        parts = list(StratifiedGroupKFold(n_folds).split(clips, classes, shuffled))
+    parts = [part for part in parts if len(part[1])]  # of few groups one may be empty
     shared = len(np.unique(groups[clips])) < len(clips)
     kind = "group-disjoint folds" if shared else "folds of single clips (no two are known to share a group)"
     note = f"one split only ({name}): {len(parts)} {kind}, seed {SEED}"
