@@ -1,6 +1,5 @@
 """What a run will take, before it is begun: `--dry_run`."""
 
-import dataclasses
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,7 +66,6 @@ def measure_cost(recipe: Recipe, low_precision: bool = True) -> Cost | None:
 
     A multiplication and an addition count as two operations.
     """
-    recipe = dataclasses.replace(recipe, layer_drop=0.0)
     long, short = recipe.crop_seconds, recipe.crop_seconds / 2
     half = _run_without_memory(recipe, short, low_precision)
     full = _run_without_memory(recipe, long, low_precision)
@@ -92,6 +90,11 @@ def _run_without_memory(recipe: Recipe, seconds: float, low_precision: bool) -> 
     counter, samples = FlopCounterMode(display=False), int(seconds * SAMPLING_RATE)
     with mode, counter:
         objective = HubertObjective(recipe) if recipe.objective == "hubert" else Wav2Vec2Objective(recipe)
+        objective.train()
+        for module in objective.modules():
+            # Which of its layers to drop is drawn, and without memory there is no number to draw.
+            if hasattr(module, "layers"):
+                module.training = False
         frames = frames_of(samples)
         mask = torch.empty(1, frames, dtype=torch.bool)
         masked = torch.empty(int(MASKED * frames), dtype=torch.int64)
@@ -99,7 +102,7 @@ def _run_without_memory(recipe: Recipe, seconds: float, low_precision: bool) -> 
         goal = torch.empty(1, frames, dtype=torch.int64) if recipe.objective == "hubert" else goal
         with torch.autograd.graph.saved_tensors_hooks(hold, lambda tensor: tensor):
             with torch.autocast("cpu", torch.bfloat16, enabled=low_precision):
-                value = objective.train()(torch.empty(1, samples), mask, masked, goal)["objective"]
+                value = objective(torch.empty(1, samples), mask, masked, goal)["objective"]
             value.backward()
         weights = {owner(parameter) for parameter in objective.parameters()}
         parameters = sum(parameter.numel() for parameter in objective.parameters())
