@@ -80,6 +80,8 @@ def arch(capsys, *args):
         (["report", "cache"], r"no results in cache: give the folder that the main job wrote its results to"),
         (["list", "tasks"], r"no list of 'tasks'; did you mean corpora\?"),
         (["list", "benchmarks"], r"no list of 'benchmarks'; did you mean suites\?"),
+        (["--model", "hf", "--tasks", "esc50"], r"a command comes before --model; did you mean arch-hf evaluate\?"),
+        (["create-model-results"], r"no command 'create-model-results'; did you mean publish\?"),
         (["run", "-m", "m"], r"no command 'run'; did you mean evaluate\?"),
         (["evalute"], r"no command 'evalute'; did you mean evaluate\?"),
         (["publish", "result"], r"no command 'result'; did you mean results\?"),

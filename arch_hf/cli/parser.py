@@ -55,8 +55,11 @@ class Parser(argparse.ArgumentParser):
         self.exit(2, f"error: {message} (see {self.prog} --help)\n")
 
     def parse_args(self, args=None, namespace=None):
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers and words and words[0].startswith("-") and words[0] not in self._option_string_actions:
+            self.error(f"a command comes before {words[0]}; did you mean {self.prog} evaluate?")
         parsed, unknown = self.parse_known_args(args, namespace)
-        parsed.argv = list(sys.argv[1:] if args is None else args)
+        parsed.argv = words
         command = parsed.parser
         problems = [*_mistakes(parsed, command), *([_unknown(unknown, command)] if unknown else [])]
         status = 2 if problems else 1
@@ -115,9 +118,13 @@ ELSEWHERE = {
     "tasks": "list",
     "available-tasks": "list",
     "available_tasks": "list",
+    "available-benchmarks": "list",
+    "available_benchmarks": "list",
     "leaderboard": "report",
     "create-meta": "publish",
     "create_meta": "publish",
+    "create-model-results": "publish",
+    "create_model_results": "publish",
     "-m": "--model_id",
     "--model": "--model_id",
     "--model_name_or_path": "--model_id",
