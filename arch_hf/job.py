@@ -79,7 +79,8 @@ class Job:
 
     def _check_also(self) -> None:
         if unknown := [kind for kind in self.also if kind not in KINDS]:
-            raise UserError(f"unknown --also {unknown[0]!r}: choose of {', '.join(KINDS)}")
+            hint = ", parted by spaces" * ("," in unknown[0])
+            raise UserError(f"unknown --also {unknown[0]!r}: choose of {', '.join(KINDS)}{hint}")
         if self.also and self.probe == "weighted_sum":
             raise UserError("--also looks at the vectors of one layer, --probe weighted_sum takes all together")
 

@@ -5,7 +5,7 @@ from arch_hf.results.comparison_table import folders_text
 from arch_hf.results.folder_comparison import compare_folders
 
 CORPORA = ["synthetic_events", "synthetic_music", "synthetic_speech"]
-evaluate_model(["logmel", "mfcc"], CORPORA, protocol="strict", seeds=1)
+evaluate_model(["logmel", "mfcc"], CORPORA, protocol="strict")
 tables, notes = compare_folders("results/logmel", "results/mfcc")
 for table in tables:
     print(folders_text(table))

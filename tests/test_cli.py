@@ -192,6 +192,13 @@ def test_version(capsys):
     assert arch(capsys, "--version")[1] == f"arch-hf {arch_hf.__version__}\n"
 
 
+def test_the_table_of_another_probe_is_not_called_the_protocols(hub, capsys):
+    """Its scores are never mixed with the linear probe's, so they do not stand under the same heading."""
+    words = ["--model_id", "logmel", "--datasets", "synthetic_events", "--limit", 6, "--protocol", "strict"]
+    status, out, _ = arch(capsys, "evaluate", *words, "--probe", "knn")
+    assert status == 0 and "logmel, protocol strict-knn, percent" in out
+
+
 def test_many_models_and_protocols_in_one_command(hub, capsys, tmp_path, monkeypatch):
     """Each baseline is computed once, each model is loaded once, and a model that is not there does not stop the others."""
     loaded = []

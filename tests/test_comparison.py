@@ -201,10 +201,11 @@ def test_no_result_is_compared_in_the_place_of_a_damaged_one(tmp_path, capsys):
     first, second = write_models(tmp_path, (0.0,) * 6)
     (first / "us8k.json").write_text("{")
     write_sample(tmp_path, classified(0.6, seed=99), "us/a", "us8k", name="us8k.seeds1")
-    assert main(["compare", str(first), str(second)]) == 0
+    assert main(["compare", str(first), str(second)]) == 1, "a verdict over all lacks a corpus"
     output, errors = capsys.readouterr()
     assert "mean of all 5" in output and "us8k" not in output and "left out: us8k.json: cannot be read" in errors
     assert "us8k.seeds1.json, which would stand in the place of us8k.json, which is damaged" in errors
+    assert "error: 1 file left out as damaged" in errors.splitlines()[-1]
 
 
 def test_folders_name_what_they_leave_out(tmp_path, capsys):

@@ -52,6 +52,7 @@ REFUSED = {
     "layers of a sum of all": (["evaluate", "--probe", "weighted_sum", "--layers", "0"], "leave out --layers"),
     "shots of neighbours": (["evaluate", "--probe", "knn", "--shots", "1"], "goes with --probe linear"),
     "questions of no single layer": (["evaluate", "--probe", "weighted_sum", "--also", "pairs"], "--probe weighted_sum takes all together"),
+    "kinds by commas": (["evaluate", *MODEL, *EVENTS, "--also", "retrieval,pairs"], "parted by spaces"),
     "pull request of nothing": (["evaluate", "--create_pr"], "goes with --push_to_hub"),
     "one name for two models": (["evaluate", "--model_id", "logmel", "mfcc", "--model_name", "x"], "1 names for 2 models"),
     "machine of jobs": (["plan", *MODEL, "--format", "jobs", "--flavor", "f", "--bucket", "me/b", "--machine", "l4"], "--machine goes with --format table or shell or slurm"),

@@ -2,6 +2,7 @@
 
 import inspect
 import json
+import shlex
 
 import pytest
 from huggingface_hub import ModelCard, constants
@@ -124,6 +125,32 @@ def test_a_dry_run_of_results_says_what_would_change(hub, tmp_path, capsys, crea
     assert f"would go to {hub.url}/datasets/arch/results, {how}" in out
     assert main([*map(str, rows)]) == 0
     assert listed(out) <= set(hub.repo("datasets", "arch/results").files("refs/pr/1" if create_pr else "main"))
+
+
+@pytest.mark.parametrize("dry_run", [True, False])
+def test_the_command_that_goes_on_has_every_flag_that_was_given(hub, tmp_path, naps, capsys, dry_run):
+    """Without --private or --dry_run it would publish what was not meant to be."""
+    prepare(get_corpus("esc50"), raw_esc50(tmp_path / "raw"), tmp_path / "esc 50")
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report" / "leaderboard.html").touch()
+    (tmp_path / "card.md").write_text("# Card")
+    tiny, card = make_tiny("hubert", tmp_path / "tiny"), tmp_path / "card.md"
+    save(tmp_path / "results", make_result())
+    pull = ["--create_pr", "--allow_incomplete"]
+    for method in ("GET", "POST", "PUT", "HEAD"):
+        hub.fail(method, "/", status=500, times=10**6)
+    for words in (
+        ["dataset", tmp_path / "esc 50", "--repo_id", "me/esc50", "--private"],
+        ["leaderboard", tmp_path / "report", "--repo_id", "me/board"],
+        ["metrics", "map", "--namespace", "me"],
+        ["checkpoint", tiny, "--repo_id", "me/tiny", "--card", card, "--private"],
+        ["results", tmp_path / "results", "--model_id", MODEL, "--repo_id", "me/other", *pull],
+        ["results", tmp_path / "results", "--dataset", "me/r", "--model_id", MODEL, *pull],
+    ):
+        given = ["publish", *map(str, words), *["--dry_run"] * dry_run]
+        assert main(given) == 1
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert shlex.split(error[error.index("arch-hf publish") :]) == ["arch-hf", *given]
 
 
 def test_no_result_is_published_in_place_of_a_damaged_one(hub, tmp_path, capsys):

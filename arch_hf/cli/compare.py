@@ -13,7 +13,8 @@ def add_parser(subparsers) -> None:
         help="is one result, or one model, better than another?",
         example="arch-hf compare results/me__new results/me__old",
         description="Paired test of two result files on the same dataset under the same protocol, or of two folders of results, each of one "
-        "model: per corpus, per domain and over all. The units are speakers, recordings or albums where they are known, else clips.",
+        "model: per corpus, per domain and over all (status 1 if a result is damaged, and so not in it). "
+        "The units are speakers, recordings or albums where they are known, else clips.",
     )
     parser.add_argument(
         "first", metavar="A", help="a result file, with its .predictions.safetensors beside it, or a folder of them"
@@ -40,10 +41,18 @@ def run(args) -> int:
 
 def _run_folders(args) -> int:
     from arch_hf.results.comparison_table import folders_text
+    from arch_hf.results.folder import LeftOut
     from arch_hf.results.folder_comparison import compare_folders
 
     tables, notes = compare_folders(args.first, args.second)
     say("\n\n".join(map(folders_text, tables)))
     for note in notes:
         say(note, file=sys.stderr)
-    return 0
+    damaged = sum(isinstance(note, LeftOut) and note.damaged is not None for note in notes)
+    if damaged:
+        files = f"{damaged} file{'s' * (damaged > 1)}"
+        say(
+            f"error: {files} left out as damaged, so the verdict over all may lack corpora: evaluate again, or remove them",
+            sys.stderr,
+        )
+    return int(bool(damaged))

@@ -229,7 +229,7 @@ def _tell(jobs: list, all_runs: Iterable, tell: Callable[..., None]) -> tuple[li
             good = good and not run.error and all(result.complete for result in run.results)
             name = run.job.shown_name
         for protocol, results in by_protocol.items():
-            tell(_table(name, protocol, results))
+            tell(_table(name, results[0].protocol["name"] if results else protocol, results))  # strict-knn, not strict
         pushable += [name] if by_protocol else []
     return pushable, good
 

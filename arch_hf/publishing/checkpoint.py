@@ -17,7 +17,7 @@ from arch_hf.errors import UserError
 from arch_hf.hub import attempt
 from arch_hf.publishing.card import copy_results, decode
 from arch_hf.publishing.entries import NAMESPACE
-from arch_hf.publishing.hub import Upload, check_repo_id, read_file
+from arch_hf.publishing.hub import Upload, check_repo_id, command_again, read_file
 from arch_hf.publishing.own_card import plain_card
 from arch_hf.publishing.released_cards import released_card, released_names
 from arch_hf.terminal import say
@@ -75,7 +75,8 @@ def publish_checkpoint(
                 copy_results(decode(there), text, weights) if there else text, encoding="utf-8"
             )
 
-        doing, again = f"publishing {source} to {repo_id}", f"arch-hf publish checkpoint {source} --repo_id {repo_id}"
+        flags = {"repo_id": repo_id, "revision": revision, "card": card, "private": private, "dry_run": dry_run}
+        doing, again = f"publishing {source} to {repo_id}", command_again("checkpoint", source, **flags)
         attempt(with_card, doing, f"To go on: {again}")
         summary = "Weights as safetensors, and the card"
         upload = Upload(target, repo_id, "model", summary, private=private, dry_run=dry_run)

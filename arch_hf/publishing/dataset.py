@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 
 from arch_hf.data.registry import CORPUS_NAMES, get_corpus
 from arch_hf.errors import UserError
-from arch_hf.publishing.hub import Upload
+from arch_hf.publishing.hub import Upload, command_again
 from arch_hf.terminal import say
 
 FACTS_FILE = "arch.json"
@@ -49,7 +49,7 @@ def push_dataset(folder: Path, repo_id: str, private: bool = False, dry_run: boo
         delete=["data/*.parquet"],
         dry_run=dry_run,
     )
-    again = f"arch-hf publish dataset {folder} --repo_id {repo_id}{' --private' if private else ''}"
+    again = command_again("dataset", folder, repo_id=repo_id, private=private, dry_run=dry_run)
     return upload.send(safe=f"Nothing is lost; to go on: {again}")
 
 

@@ -2,6 +2,7 @@
 
 import functools
 import re
+import shlex
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,20 @@ def say_what_would_go(
     for path in removed:
         say(f"  {path}  removed")
     return NOT_SENT
+
+
+def command_again(*words: object, **flags: object) -> str:
+    """The command to give once a fault is mended, with every flag that it was given: without --private or --dry_run it would publish what was not meant to be.
+
+    Examples:
+        >>> command_again("dataset", "my birds", repo_id="me/birds", private=True, dry_run=False, revision=None)
+        "arch-hf publish dataset 'my birds' --repo_id me/birds --private"
+    """
+    line = ["arch-hf", "publish", *map(str, words)]
+    for name, value in flags.items():
+        if value is not None and value is not False:
+            line += [f"--{name}"] if value is True else [f"--{name}", str(value)]
+    return shlex.join(line)
 
 
 def check_repo_id(repo_id: str) -> None:

@@ -12,6 +12,7 @@ from arch_hf.errors import UserError
 from arch_hf.files import shipped, write_atomically
 from arch_hf.publishing.card import decode, merge_results
 from arch_hf.publishing.entries import PAPER, Entry, collect, one_for_each_claim
+from arch_hf.results.text import percent
 from arch_hf.terminal import say
 
 BEGIN, END = (
@@ -104,8 +105,8 @@ def _datasets(entries: list[Entry], protocol: str) -> str:
 def _row(entry: Entry) -> str:
     result, args = entry.result, entry.args
     low, high = args.get("ci95", (None, None))
-    interval = f"{100 * low:.2f} to {100 * high:.2f}" if low is not None else ""
+    interval = f"{percent(low)} to {percent(high)}" if low is not None else ""
     doubt = f" ({args['incomplete']})" if "incomplete" in args else ""
     metric = str(result.metric_name).split(" (")[0]
     protocol = f"{args['protocol']} {args['protocol_version']}"
-    return f"| {result.dataset_name}{doubt} | {protocol} | {metric} | {100 * result.metric_value:.2f} | {interval} |"
+    return f"| {result.dataset_name}{doubt} | {protocol} | {metric} | {percent(result.metric_value)} | {interval} |"

@@ -17,7 +17,7 @@ from arch_hf.hub import attempt
 from arch_hf.names import public_name
 from arch_hf.publishing.card import decode, merge_results, published, rank
 from arch_hf.publishing.entries import PAPER, Entry, collect, one_for_each_claim
-from arch_hf.publishing.hub import NOTHING, Head, check_repo_id, edit_files
+from arch_hf.publishing.hub import NOTHING, Head, check_repo_id, command_again, edit_files
 from arch_hf.publishing.weights import Branch
 
 SUMMARY = "Add ARCH benchmark results"
@@ -55,9 +55,9 @@ def push_results(
     _check_has_page(repo_id)
     names = {model_id, public_name(model_id)}
     entries, held_back = collect(results_dir, model_id, lambda model: model.id in names, allow_incomplete)
-    again = f"arch-hf publish results {results_dir} --model_id {model_id}"
-    again += f" --repo_id {repo_id}" if repo_id != model_id else ""
-    again += " --create_pr" if create_pr else ""
+    where = {"model_id": model_id, "repo_id": repo_id if repo_id != model_id else None}
+    flags = {"create_pr": create_pr, "allow_incomplete": allow_incomplete, "dry_run": dry_run}
+    again = command_again("results", results_dir, **where, **flags)
     if not entries:
         raise UserError(f"nothing was published: {'; '.join(held_back)}")
     page = _Page(repo_id, entries)

@@ -17,7 +17,7 @@ from arch_hf.errors import UserError
 from arch_hf.hub import OVERTAKEN, attempt
 from arch_hf.names import public_name
 from arch_hf.publishing.entries import PAPER, damaged_beside, hub_dataset, why_held_back
-from arch_hf.publishing.hub import NOTHING, check_repo_id, say_what_would_go
+from arch_hf.publishing.hub import NOTHING, check_repo_id, command_again, say_what_would_go
 from arch_hf.results.folder import Filed, read_results
 from arch_hf.results.rows import merge_rows, read_keys, row_of, write_rows
 from arch_hf.terminal import say
@@ -72,9 +72,8 @@ def push_to_dataset(
     """
     check_repo_id(repo_id)
     results, held_back = publishable(Path(results_dir), model_id, allow_incomplete)
-    again = f"arch-hf publish results {results_dir} --dataset {repo_id}" + (
-        f" --model_id {model_id}" if model_id else ""
-    )
+    flags = {"create_pr": create_pr, "allow_incomplete": allow_incomplete, "dry_run": dry_run}
+    again = command_again("results", results_dir, dataset=repo_id, model_id=model_id, **flags)
     safe, doing = f"The results are safe in {results_dir}; to go on: {again}", f"adding results to {repo_id}"
     rows = {row["key"]: row for row in (row_of(filed.result, filed.path.name) for filed in results)}
     api = HfApi()

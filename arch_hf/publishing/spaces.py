@@ -7,7 +7,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from arch_hf.errors import UserError
-from arch_hf.publishing.hub import Upload
+from arch_hf.publishing.hub import Upload, command_again
 
 LEADERBOARD = "leaderboard.html"
 LEADERBOARD_CARD = """\
@@ -73,7 +73,7 @@ def push_leaderboard(report_dir: Path, repo_id: str, dry_run: bool = False) -> s
         upload = Upload(
             folder, repo_id, "space", "Update the leaderboard", space_sdk="static", only=only, dry_run=dry_run
         )
-        again = f"arch-hf publish leaderboard {report_dir} --repo_id {repo_id}"
+        again = command_again("leaderboard", report_dir, repo_id=repo_id, dry_run=dry_run)
         return upload.send(safe=f"The report is safe in {report_dir}; to go on: {again}")
 
 
@@ -105,5 +105,6 @@ def push_metrics(namespace: str, names: list[str] | None = None, dry_run: bool =
             (folder / "README.md").write_text(card, encoding="utf-8")
             repo_id = f"{namespace}/{name}"
             upload = Upload(folder, repo_id, "space", "Update the metric", space_sdk="static", dry_run=dry_run)
-            urls.append(upload.send(safe=f"To go on: arch-hf publish metrics --namespace {namespace}"))
+            again = command_again("metrics", *(names or ()), namespace=namespace, dry_run=dry_run)
+            urls.append(upload.send(safe=f"To go on: {again}"))
     return urls

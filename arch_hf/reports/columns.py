@@ -70,13 +70,3 @@ def size_class(n_parameters: int | None) -> str:
     if not n_parameters:
         return ""
     return next(size for size, limit in SIZE_LIMITS.items() if n_parameters < limit)
-
-
-def percent(value: float) -> float:
-    """A fraction as the percentage that tables show: two decimals. Ties are decided on this.
-
-    Examples:
-        >>> percent(0.58904)
-        58.9
-    """
-    return round(100 * value + 1e-9, 2)

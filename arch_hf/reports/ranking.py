@@ -3,8 +3,9 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from arch_hf.reports.columns import AVERAGES, SIZES, TWELVE_KEYS, percent
+from arch_hf.reports.columns import AVERAGES, SIZES, TWELVE_KEYS
 from arch_hf.reports.rows import Cell, Row, View
+from arch_hf.results.text import hundredths
 
 
 def rank_view(view: View) -> None:
@@ -26,8 +27,8 @@ def _mark_best(view: View) -> None:
 
 
 def _highest(cells: Sequence[Cell]) -> list[Cell]:
-    top = max((percent(cell.value) for cell in cells), default=None)
-    return [cell for cell in cells if percent(cell.value) == top]
+    top = max((hundredths(cell.value) for cell in cells), default=None)
+    return [cell for cell in cells if hundredths(cell.value) == top]
 
 
 def _average(view: View) -> None:
@@ -43,7 +44,7 @@ def _rank(view: View) -> None:
     """Rank in each column (1 is best, ties share their mean rank); over all, by mean rank, the rows that have all twelve."""
     for column in view.columns:
         cells = [row.cells[column.key] for row in view.rows if row.comparable(column.key) is not None]
-        for cell, rank in zip(cells, tied_ranks([percent(cell.value) for cell in cells]), strict=True):
+        for cell, rank in zip(cells, tied_ranks([hundredths(cell.value) for cell in cells]), strict=True):
             cell.rank = rank
     complete = [row for row in view.rows if row.is_complete]
     mean_ranks = mean_rank_of(complete, TWELVE_KEYS)
@@ -70,5 +71,5 @@ def mean_rank_of(rows: Sequence[Row], corpora: Sequence[str]) -> list[float]:
     """Each row's rank among these rows, averaged over the corpora; every row must have a score for each."""
     if not rows:
         return []
-    ranks = [tied_ranks([percent(row.cells[corpus].value) for row in rows]) for corpus in corpora]
+    ranks = [tied_ranks([hundredths(row.cells[corpus].value) for row in rows]) for corpus in corpora]
     return [sum(of_row) / len(corpora) for of_row in zip(*ranks, strict=True)]

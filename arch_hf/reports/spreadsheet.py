@@ -6,7 +6,8 @@ import io
 from arch_hf.reports.columns import AVERAGE_NAMES, SIZES
 from arch_hf.reports.escape import csv_text
 from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
-from arch_hf.reports.tables import NONE, two
+from arch_hf.reports.tables import NONE
+from arch_hf.results.text import percent
 
 FACTS = ("model", "name", "also", "revision", "variant", "source", "size", "audioset", "parameters")
 MEANS = (*(f"mean {name}" for name in AVERAGE_NAMES), "mean rank", "rank")
@@ -58,23 +59,27 @@ def _values(view: View, row: Row) -> dict[str, object]:
         for corpus, cell in row.cells.items()
         for suffix, value in _parts(cell).items()
     }
-    means = [*(two(row.averages[name]) for name in AVERAGE_NAMES), row.mean_rank and f"{row.mean_rank:.2f}", row.rank]
+    means = [
+        *(percent(row.averages[name]) for name in AVERAGE_NAMES),
+        row.mean_rank and f"{row.mean_rank:.2f}",
+        row.rank,
+    ]
     known = {name: mean for name, mean in zip(MEANS, means, strict=True) if mean not in (None, NONE)}
     return values | {_name(view, name): mean for name, mean in known.items()}
 
 
 def _parts(cell: Cell) -> dict[str, object]:
     """Column suffix to value, of one score."""
-    parts: dict[str, object] = {"": two(cell.value)}
+    parts: dict[str, object] = {"": percent(cell.value)}
     if isinstance(cell, OwnCell):
         score = cell.result.headline
         low, high = score.ci95 or (None, None)
-        parts |= {"/ci95_low": two(low), "/ci95_high": two(high)}
-        parts |= {"/std_folds": two(score.std_folds), "/std_seeds": two(score.std_seeds)}
+        parts |= {"/ci95_low": percent(low), "/ci95_high": percent(high)}
+        parts |= {"/std_folds": percent(score.std_folds), "/std_seeds": percent(score.std_seeds)}
         for shots, found in cell.result.few_shot.items():
             block = found.metrics.get(cell.result.metric, {})
-            parts |= {f"/shots_{shots}": two(block.get("mean")), f"/shots_{shots}_std": two(block.get("std"))}
-    parts |= {"/delta": two(cell.delta), "/delta_uncertainty": two(cell.uncertainty)}
+            parts |= {f"/shots_{shots}": percent(block.get("mean")), f"/shots_{shots}_std": percent(block.get("std"))}
+    parts |= {"/delta": percent(cell.delta), "/delta_uncertainty": percent(cell.uncertainty)}
     known = {suffix: value for suffix, value in parts.items() if value != NONE}
     return known | ({} if cell.caveat is None else {"/incomplete": csv_text(cell.caveat)})
 

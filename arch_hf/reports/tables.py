@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from arch_hf.probing.estimate import FEWEST_UNITS
-from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, TWELVE_KEYS, Column, percent
+from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, TWELVE_KEYS, Column
 from arch_hf.reports.layers import LayerTable, layer_tables
 from arch_hf.reports.rows import Board, Cell, OwnCell, Row, View
 from arch_hf.results.folder import layer_name
 from arch_hf.results.result import Result
+from arch_hf.results.text import hundredths, percent
 
 NONE = "–"
 MOST_DETAILED = 12  # models of ours whose results are printed one by one; the csv holds all
@@ -75,16 +76,6 @@ def report_tables(board: Board) -> list[Table]:
     return [table for table in tables if table.lines]
 
 
-def two(value: float | None) -> str:
-    """A fraction in percent.
-
-    Examples:
-        >>> two(0.4573), two(None)
-        ('45.73', '–')
-    """
-    return NONE if value is None else f"{percent(value):.2f}"
-
-
 def signed(value: float | None) -> str:
     """A difference in points.
 
@@ -92,7 +83,7 @@ def signed(value: float | None) -> str:
         >>> signed(0.011), signed(-0.0005), signed(None)
         ('+1.10', '-0.05', '–')
     """
-    return NONE if value is None else f"{percent(value):+.2f}"
+    return NONE if value is None else f"{hundredths(value):+.2f}"
 
 
 def interval(bounds: tuple[float, float] | None) -> str:
@@ -101,7 +92,7 @@ def interval(bounds: tuple[float, float] | None) -> str:
         >>> interval((0.4, 0.51))
         '40.00 – 51.00'
     """
-    return NONE if bounds is None else f"{two(bounds[0])} – {two(bounds[1])}"
+    return NONE if bounds is None else f"{percent(bounds[0])} – {percent(bounds[1])}"
 
 
 def row_label(row: Row) -> Label:
@@ -116,8 +107,8 @@ def score_entry(cell: Cell | None) -> Entry:
     if cell is None:
         return Entry()
     if cell.caveat is not None:
-        return Entry(two(cell.value), incomplete=True)
-    return Entry(two(cell.value), cell.best_of_size, cell.best)
+        return Entry(percent(cell.value), incomplete=True)
+    return Entry(percent(cell.value), cell.best_of_size, cell.best)
 
 
 def score_head(column: Column) -> Head:
@@ -152,7 +143,7 @@ def mean_table(view: View) -> Table:
 
 def _means(row: Row) -> list[Entry]:
     ranks = [NONE if row.mean_rank is None else f"{row.mean_rank:.2f}", str(row.rank or NONE)]
-    return [Entry(text) for text in (*(two(row.averages[name]) for name in AVERAGE_NAMES), *ranks)]
+    return [Entry(text) for text in (*(percent(row.averages[name]) for name in AVERAGE_NAMES), *ranks)]
 
 
 def difference_table(view: View) -> Table:
@@ -170,7 +161,7 @@ def difference_table(view: View) -> Table:
 def difference_entry(cell: Cell | None) -> Entry:
     if cell is None or cell.uncertainty is None:
         return Entry(signed(cell.delta if cell else None))
-    return Entry(f"{signed(cell.delta)} ± {percent(cell.uncertainty):.1f}")
+    return Entry(f"{signed(cell.delta)} ± {hundredths(cell.uncertainty):.1f}")
 
 
 def detail_table(view: View) -> Table:
@@ -214,8 +205,8 @@ def _units(result: Result) -> str:
 
 def _detail(column: Column, cell: OwnCell, shots: Sequence[str]) -> tuple[Entry, ...]:
     result, score = cell.result, cell.result.headline
-    baselines = [two(result.baselines.get(name, {}).get(result.metric)) for name in ("majority", "mfcc")]
-    spreads = [two(score.std_folds), two(score.std_seeds)]
+    baselines = [percent(result.baselines.get(name, {}).get(result.metric)) for name in ("majority", "mfcc")]
+    spreads = [percent(score.std_folds), percent(score.std_seeds)]
     texts = [
         interval(score.ci95),
         _units(result),
@@ -231,7 +222,7 @@ def few_shot(cell: OwnCell, shots: str) -> str:
     """The headline metric on so many clips per class."""
     few_shot = cell.result.few_shot.get(shots)
     block = few_shot.metrics.get(cell.result.metric) if few_shot else None
-    return NONE if block is None else f"{two(block['mean'])} ± {two(block['std'])}"
+    return NONE if block is None else f"{percent(block['mean'])} ± {percent(block['std'])}"
 
 
 def layers_table(layers: LayerTable) -> Table:
@@ -244,7 +235,7 @@ def layers_table(layers: LayerTable) -> Table:
             len({cell.caveat for cell in there}) == 1
         )  # all layers of the same part of a corpus are fair to each other
         fair = there if alike else [cell for cell in there if cell.caveat is None]
-        best = max((percent(cell.value) for cell in fair), default=None)
+        best = max((hundredths(cell.value) for cell in fair), default=None)
         lines.append(
             Line(Label(column.title), tuple(_layer_entry(cell, best if cell in fair else None) for cell in cells))
         )
@@ -255,7 +246,7 @@ def layers_table(layers: LayerTable) -> Table:
 def _layer_entry(cell: Cell | None, best: float | None) -> Entry:
     if cell is None:
         return Entry()
-    return Entry(two(cell.value), best_of_size=percent(cell.value) == best, incomplete=cell.caveat is not None)
+    return Entry(percent(cell.value), best_of_size=hundredths(cell.value) == best, incomplete=cell.caveat is not None)
 
 
 def domain_title(domain: str) -> str:

@@ -3,7 +3,7 @@
 from arch_hf.probing.estimate import LEVEL, TINY, Estimate
 from arch_hf.results.comparison import Comparison, Difference, p_phrase, p_text, too_few
 from arch_hf.results.folder_comparison import ComparedCorpus, ComparedFolders
-from arch_hf.results.text import METRIC_NAMES, align
+from arch_hf.results.text import METRIC_NAMES, align, percent
 
 HOW = "Paired t test over the units, by the jackknife (docs/statistics.md); it holds the choice of test clips, not that of training clips or of seeds."
 
@@ -103,7 +103,7 @@ def _mean_row(name: str, estimate: Estimate, p_holm: float | None = None) -> lis
 
 
 def _scores(each: Difference) -> list[str]:
-    return [f"{100 * each.first:.2f}", f"{100 * each.second:.2f}"]
+    return [percent(each.first), percent(each.second)]
 
 
 def _estimate_cells(estimate: Estimate) -> list[str]:

@@ -8,7 +8,7 @@ from arch_hf.data.registry import CORPUS_NAMES
 from arch_hf.errors import UserError
 from arch_hf.probing.estimate import LEVEL, Estimate, holm, mean_estimate, over_units
 from arch_hf.results.comparison import Comparison, Difference, compare
-from arch_hf.results.folder import Filed, encoder_of, layer_name, plain_first, read_results, stands_in_for
+from arch_hf.results.folder import Filed, LeftOut, encoder_of, layer_name, plain_first, read_results, stands_in_for
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ Question = tuple[str, str, int]  # protocol, its version, layer
 
 def compare_folders(first: str | Path, second: str | Path) -> tuple[list[ComparedFolders], list[str]]:
     """Compare two folders of results, each of one model: a table for every protocol that both have at the last layer (for every
-    layer, where neither has the last), and a line for each result that has no counterpart or cannot be compared.
+    layer, where neither has the last), and a line for each result that has no counterpart or cannot be compared (a `LeftOut` for a file that is none).
 
     Raises:
         UserError: a folder holds no results or those of several models, or there is nothing that both have.
@@ -80,7 +80,7 @@ def compare_folders(first: str | Path, second: str | Path) -> tuple[list[Compare
 def _of_one_model(folder: Path, notes: list[str]) -> dict[Question, dict[str, Filed]]:
     """A folder's results, by protocol and layer, then by corpus; one model may stand there under several names."""
     results, skipped = read_results(folder)
-    notes += [f"left out: {line}" for line in skipped]
+    notes += [LeftOut(f"left out: {line}", line.damaged) for line in skipped]
     if not results:
         raise UserError(f"no results in {folder}: give the folder that the main job wrote one model's results to")
     encoders = {encoder_of(filed.result): filed for filed in results}

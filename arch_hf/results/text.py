@@ -35,14 +35,24 @@ def difference(value: float, uncertainty: float | None) -> str:
         >>> difference(0.0123, None), difference(-0.0123, 0.039)
         ('+1.23', '-1.23 ± 3.9')
     """
-    return f"{100 * value:+.2f}" + ("" if uncertainty is None else f" ± {100 * uncertainty:.1f}")
+    return f"{hundredths(value):+.2f}" + ("" if uncertainty is None else f" ± {100 * uncertainty:.1f}")
+
+
+def hundredths(value: float) -> float:
+    """A fraction as the percentage that every table, card and page shows: two decimals, halves upwards. Ties are decided on this.
+
+    Examples:
+        >>> hundredths(0.58904), hundredths(0.49505)
+        (58.9, 49.51)
+    """
+    return round(100 * value + 1e-9, 2)
 
 
 def percent(value: float | None) -> str:
     """A fraction as a percentage with two decimals.
 
     Examples:
-        >>> percent(0.4573), percent(None)
-        ('45.73', '–')
+        >>> percent(0.4573), percent(0.49505), percent(None)
+        ('45.73', '49.51', '–')
     """
-    return "–" if value is None else f"{100 * value:.2f}"
+    return "–" if value is None else f"{hundredths(value):.2f}"

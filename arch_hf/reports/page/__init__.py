@@ -7,11 +7,12 @@ from typing import Any
 import numpy as np
 
 from arch_hf.probing.estimate import FEWEST_UNITS, half_width, two_sided_p
-from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, SIZE_NAMES, percent
+from arch_hf.reports.columns import AVERAGE_NAMES, DOMAINS, PAPER, SIZE_NAMES
 from arch_hf.reports.escape import json_in_html
 from arch_hf.reports.rows import MOST_COMPARED, Board, Cell, OwnCell, Pairs, Row, View
 from arch_hf.reports.tables import few_units
 from arch_hf.results.result import Result
+from arch_hf.results.text import hundredths
 from arch_hf.terminal import visible
 
 SCRIPTS = ("data.js", "table.js", "intervals.js", "compare.js", "classes.js", "layers.js", "main.js", "address.js")
@@ -142,7 +143,7 @@ def _cell(cell: Cell | None, view: View, pool: _Pool) -> list | int:
     """The fields of `CELL` in `data.js`, cut after the last that is known; 0 where there is no score."""
     if cell is None:
         return 0
-    values: list[Any] = [percent(cell.value), cell.best_of_size + 2 * cell.best, _percent(cell.delta)]
+    values: list[Any] = [hundredths(cell.value), cell.best_of_size + 2 * cell.best, _percent(cell.delta)]
     if isinstance(cell, OwnCell):
         score, result = cell.result.headline, cell.result
         values += [_percent(bound) for bound in score.ci95 or (None, None)]
@@ -165,7 +166,7 @@ def _folds_and_seeds(result: Result) -> list[int]:
 def _few_shot(result: Result) -> list[list[float]] | None:
     """[shots, mean, std over draws] each."""
     found = {shots: block.metrics.get(result.metric) for shots, block in result.few_shot.items()}
-    return [[int(n), percent(m["mean"]), percent(m["std"])] for n, m in found.items() if m] or None
+    return [[int(n), hundredths(m["mean"]), hundredths(m["std"])] for n, m in found.items() if m] or None
 
 
 def _pairs(pairs: Pairs, view: View) -> dict:
@@ -197,7 +198,7 @@ def _round(points: float) -> float:
 
 
 def _percent(value: float | None) -> float | None:
-    return None if value is None else percent(value)
+    return None if value is None else hundredths(value)
 
 
 def _text(text: str | None) -> str | None:
