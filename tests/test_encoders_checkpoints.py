@@ -185,7 +185,8 @@ def test_names_that_are_too_long(hubert, tmp_path):
     deep.parent.mkdir(parents=True)
     hubert.rename(deep)
     assert AudioEncoder.from_pretrained(deep).n_layers == 3
-    assert "is no folder (File name too long)" in refused("x" * 300)
+    told = refused("x" * 300)  # from Python 3.14 on, pathlib takes a name that is too long for one that is not there
+    assert "is no folder (File name too long)" in told or "no folder xxx" in told
 
 
 def test_a_dithering_feature_extractor(tmp_path):
