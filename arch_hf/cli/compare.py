@@ -3,6 +3,7 @@
 import sys
 from pathlib import Path
 
+from arch_hf.cli.damaged import status_of
 from arch_hf.errors import UserError
 from arch_hf.terminal import say
 
@@ -49,10 +50,4 @@ def _run_folders(args) -> int:
     for note in notes:
         say(note, file=sys.stderr)
     damaged = sum(isinstance(note, LeftOut) and note.damaged is not None for note in notes)
-    if damaged:
-        files = f"{damaged} file{'s' * (damaged > 1)}"
-        say(
-            f"error: {files} left out as damaged, so the verdict over all may lack corpora: evaluate again, or remove them",
-            sys.stderr,
-        )
-    return int(bool(damaged))
+    return status_of(damaged, "the verdict over all may lack corpora")

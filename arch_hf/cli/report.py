@@ -4,6 +4,7 @@ import gc
 import sys
 from pathlib import Path
 
+from arch_hf.cli.damaged import status_of
 from arch_hf.errors import UserError
 from arch_hf.terminal import say
 
@@ -56,10 +57,4 @@ def _report(args) -> int:
     for warning in board.warnings:
         say(f"left out: {warning}", file=sys.stderr)
     say(f"the page: {paths[0]}")
-    if board.damaged:
-        files = f"{len(board.damaged)} file{'s' * (len(board.damaged) > 1)}"
-        say(
-            f"error: {files} left out as damaged, so the report may have holes: evaluate again, or remove them",
-            sys.stderr,
-        )
-    return int(bool(board.damaged))
+    return status_of(len(board.damaged), "the report may have holes")

@@ -165,7 +165,7 @@ def _datasets_of(suite: str) -> dict[str, SuiteDataset]:
         taken = [(row, suite, tuple(row.configs.split()) or (None,)) for row in rows]
     else:
         taken = [
-            (row, row.suites.partition(" ")[0], row.configs_in(suite)) for row in _shipped() if row.configs_in(suite)
+            (row, row.suites.partition(" ")[0], configs) for row in _shipped() if (configs := row.configs_in(suite))
         ]
         if not taken:
             near = difflib.get_close_matches(suite, suite_names(), n=1)

@@ -59,6 +59,6 @@ def unit_length(vectors: np.ndarray) -> np.ndarray:
         >>> unit_length(np.float32([[3e30, 4e30], [0, 0]])).round(6).tolist()
         [[0.6, 0.8], [0.0, 0.0]]
     """
-    vectors = vectors.astype(np.float64)
+    vectors = vectors.astype(np.float64, copy=False)
     length = np.linalg.norm(vectors, axis=1, keepdims=True)
     return vectors / np.where(length > 0, length, 1)

@@ -12,7 +12,7 @@ from arch_hf.data.registry import CORPUS_NAMES, SYNTHETIC_NAMES, get_corpus
 from arch_hf.errors import UserError
 from arch_hf.publishing.card import BENCHMARK, claim, rank
 from arch_hf.results.folder import Filed, result_paths, stands_in_for
-from arch_hf.results.result import FOREIGN, DatasetFacts, ModelFacts, Result
+from arch_hf.results.result import DatasetFacts, ModelFacts, Result, may_be_damaged
 from arch_hf.terminal import say
 
 NAMESPACE = "arch"  # of the corpora on the Hub
@@ -98,7 +98,7 @@ def collect(
             result = Result.read(path)
         except UserError as error:
             say(f"passed over: {error}", sys.stderr)
-            damaged += [] if str(error).endswith(FOREIGN) else [path]
+            damaged += [path] if may_be_damaged(error) else []
             continue
         if not is_theirs(result.model):
             others.add(result.model.id)

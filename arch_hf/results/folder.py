@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from arch_hf.errors import UserError
-from arch_hf.results.result import FOREIGN, ModelFacts, Result
+from arch_hf.results.result import ModelFacts, Result, may_be_damaged
 from arch_hf.results.rows import is_rows, read_rows
 
 BENCHMARK_SUFFIX = ".benchmark.json"  # of the scores of other benchmarks (see `arch_hf.results.benchmark`)
@@ -73,7 +73,7 @@ def read_results(results_dir: str | Path) -> tuple[list[Filed], list[LeftOut]]:
             results.append(Filed(path, Result.read(path)))
         except UserError as error:
             reason = str(error).removeprefix(str(path)).removeprefix(" is").strip(" :")
-            damaged = None if str(error).endswith(FOREIGN) else path
+            damaged = path if may_be_damaged(error) else None
             skipped.append(LeftOut(f"{path.relative_to(results_dir)}: {reason}", damaged))
     return results, skipped
 

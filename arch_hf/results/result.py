@@ -272,7 +272,7 @@ class Result(Struct, frozen=True, kw_only=True):
         return f"{html.escape(where)}: <b>{html.escape(score)}</b>"
 
 
-FOREIGN = "is not an arch-hf result"  # of a file that is another thing; one that is damaged has its reason in brackets
+_FOREIGN = "is not an arch-hf result"  # of a file that is another thing; one that is damaged has its reason in brackets
 _ROUNDING = 1e-6  # of a sum in another order
 _decoder = msgspec.json.Decoder(Result)
 
@@ -287,7 +287,7 @@ def _parse(data: bytes) -> Result:
     if problem == NO_SEAL and (version is None or int(version[1]) == 1):
         raw = json.loads(data)
         if not isinstance(raw, dict) or not {"schema_version", "model", "dataset", "metrics"} <= raw.keys():
-            raise ValueError(FOREIGN)
+            raise ValueError(_FOREIGN)
         if type(raw["schema_version"]) is not int or raw["schema_version"] != 1:
             raise ValueError(f"is not an arch-hf result (schema_version is {raw['schema_version']!r})")
         return check(msgspec.convert(schema1.upgrade(raw), Result))
@@ -299,6 +299,16 @@ def _parse(data: bytes) -> Result:
     if problem:
         raise ValueError(f"{problem}: evaluate again with --overwrite")
     return check(_decoder.decode(data))
+
+
+def may_be_damaged(error: UserError) -> bool:
+    """Whether a file that `Result.read` refuses may have been a result, cut short, changed or of a newer version, and is no other thing.
+
+    Examples:
+        >>> may_be_damaged(UserError("notes.json is not an arch-hf result")), may_be_damaged(UserError("a.json: is cut short"))
+        (False, True)
+    """
+    return not str(error).endswith(_FOREIGN)
 
 
 def check(result: Result) -> Result:
